@@ -1,0 +1,133 @@
+"""Counters of one broker: plain integers on slotted objects, added to where things happen.
+
+Nothing is counted per record: a produced batch adds its record count once. Nothing is named here
+as Prometheus would: `broker/metrics_http.py` reads these objects when it is scraped.
+"""
+
+from __future__ import annotations
+
+# Upper bounds in microseconds of the request-time buckets; the last bucket is open.
+LATENCY_BOUNDS_US = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000,
+                     250_000, 500_000, 1_000_000, 5_000_000)
+
+
+class TopicMetrics:
+    """What one topic took in and gave out since this broker started."""
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "bytes_rejected",
+        "failed_fetch_requests",
+        "failed_produce_requests",
+        "fetch_requests",
+        "messages_in",
+        "produce_requests",
+    )
+
+    def __init__(self) -> None:
+        self.messages_in = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.bytes_rejected = 0
+        self.produce_requests = 0
+        self.fetch_requests = 0
+        self.failed_produce_requests = 0
+        self.failed_fetch_requests = 0
+
+    def add(self, other: TopicMetrics) -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class RequestMetrics:
+    """Requests of one API: how many, how many failed inside the broker, how long they took.
+
+    Time runs from the moment the frame is complete to the moment its answer is ready, so a parked
+    fetch counts the time it was parked.
+    """
+
+    __slots__ = ("buckets", "count", "errors", "total_us")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.errors = 0
+        self.total_us = 0
+        self.buckets = [0] * (len(LATENCY_BOUNDS_US) + 1)
+
+    def observe(self, elapsed_us: int) -> None:
+        self.count += 1
+        self.total_us += elapsed_us
+        index = 0
+        for bound in LATENCY_BOUNDS_US:
+            if elapsed_us <= bound:
+                break
+            index += 1
+        self.buckets[index] += 1
+
+
+class BrokerMetrics:
+    """All counters of one broker. `topic()` and `request()` create on first use."""
+
+    __slots__ = (
+        "_requests",
+        "_retired",
+        "_topics",
+        "client_software",
+        "connections_accepted",
+        "connections_closed_idle",
+        "connections_closed_malformed",
+        "connections_closed_slow",
+        "connections_open",
+        "connections_refused",
+        "reads_paused",
+        "socket_bytes_in",
+        "socket_bytes_out",
+    )
+
+    def __init__(self) -> None:
+        self._topics: dict[str, TopicMetrics] = {}
+        self._retired = TopicMetrics()  # deleted topics: the broker's totals must not go back
+        self._requests: dict[int, RequestMetrics] = {}
+        self.client_software: dict[tuple[str, str], int] = {}
+        self.connections_open = 0
+        self.connections_accepted = 0
+        self.connections_refused = 0
+        self.connections_closed_malformed = 0
+        self.connections_closed_idle = 0
+        self.connections_closed_slow = 0
+        self.reads_paused = 0
+        self.socket_bytes_in = 0
+        self.socket_bytes_out = 0
+
+    def topic(self, name: str) -> TopicMetrics:
+        """Call this for topics that exist only, or a client could fill the table with names."""
+        found = self._topics.get(name)
+        if found is None:
+            found = self._topics[name] = TopicMetrics()
+        return found
+
+    def drop_topic(self, name: str) -> None:
+        gone = self._topics.pop(name, None)
+        if gone is not None:
+            self._retired.add(gone)
+
+    def request(self, api_key: int) -> RequestMetrics:
+        found = self._requests.get(api_key)
+        if found is None:
+            found = self._requests[api_key] = RequestMetrics()
+        return found
+
+    def topics(self) -> dict[str, TopicMetrics]:
+        return dict(self._topics)
+
+    def requests(self) -> dict[int, RequestMetrics]:
+        return dict(self._requests)
+
+    def totals(self) -> TopicMetrics:
+        """The broker's own row: every topic there is and was."""
+        sum_of_all = TopicMetrics()
+        sum_of_all.add(self._retired)
+        for metrics in self._topics.values():
+            sum_of_all.add(metrics)
+        return sum_of_all
