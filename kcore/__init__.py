@@ -1,0 +1,81 @@
+"""kcore: a Kafka-format log engine. Record batches in and out, and logs of them on disk.
+
+The names below are the public face. Each is imported when first used: `import kcore` itself loads
+neither NumPy nor any extension module, so that a program which needs one function pays for one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kcore._native.batch import BatchInfo, inspect
+    from kcore._native.crc32c import crc32c
+    from kcore.errors import (
+        ClosedError,
+        CoreError,
+        CorruptBatch,
+        DamagedRange,
+        DiskFull,
+        IndexCorrupt,
+        InvalidRecord,
+        LimitExceeded,
+        OffsetOutOfRange,
+        StorageFailed,
+        TornTail,
+        UnsupportedCodec,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BatchInfo",
+    "ClosedError",
+    "CoreError",
+    "CorruptBatch",
+    "DamagedRange",
+    "DiskFull",
+    "IndexCorrupt",
+    "InvalidRecord",
+    "LimitExceeded",
+    "OffsetOutOfRange",
+    "StorageFailed",
+    "TornTail",
+    "UnsupportedCodec",
+    "crc32c",
+    "inspect",
+]
+
+_HOMES = {
+    "kcore._native.batch": ("BatchInfo", "inspect"),
+    "kcore._native.crc32c": ("crc32c",),
+    "kcore.errors": (
+        "ClosedError",
+        "CoreError",
+        "CorruptBatch",
+        "DamagedRange",
+        "DiskFull",
+        "IndexCorrupt",
+        "InvalidRecord",
+        "LimitExceeded",
+        "OffsetOutOfRange",
+        "StorageFailed",
+        "TornTail",
+        "UnsupportedCodec",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'kcore' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value  # the next use finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

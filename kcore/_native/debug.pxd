@@ -1,0 +1,5 @@
+"""Assertions that exist only in a debug build. See debug.h."""
+
+cdef extern from "debug.h" nogil:
+    const int KCORE_DEBUG
+    void KCORE_ASSERT(bint condition)
