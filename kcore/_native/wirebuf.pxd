@@ -1,0 +1,167 @@
+# Bounded reading and growable writing of Kafka's wire types: what every message codec stands on.
+#
+# A Reader never moves past its end; each take names the field, so that an error says which one.
+# A Writer owns malloc'ed memory: whoever calls `open_writer` calls `close_writer` on every path.
+
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    #if defined(__GNUC__) || defined(__clang__)
+    #define KCORE_LIKELY(x) __builtin_expect(!!(x), 1)
+    #else
+    #define KCORE_LIKELY(x) (x)
+    #endif
+    /* Shifts instead of casts: no alignment or byte order is assumed; compilers make one bswap. */
+    static inline uint16_t wire_load16(const unsigned char *p) {
+        return (uint16_t)((p[0] << 8) | p[1]);
+    }
+    static inline uint32_t wire_load32(const unsigned char *p) {
+        return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) | ((uint32_t)p[2] << 8) | p[3];
+    }
+    static inline uint64_t wire_load64(const unsigned char *p) {
+        return ((uint64_t)wire_load32(p) << 32) | wire_load32(p + 4);
+    }
+    static inline void wire_store16(unsigned char *p, uint16_t v) {
+        p[0] = (unsigned char)(v >> 8); p[1] = (unsigned char)v;
+    }
+    static inline void wire_store32(unsigned char *p, uint32_t v) {
+        p[0] = (unsigned char)(v >> 24); p[1] = (unsigned char)(v >> 16);
+        p[2] = (unsigned char)(v >> 8); p[3] = (unsigned char)v;
+    }
+    static inline void wire_store64(unsigned char *p, uint64_t v) {
+        wire_store32(p, (uint32_t)(v >> 32)); wire_store32(p + 4, (uint32_t)v);
+    }
+    """
+    bint likely "KCORE_LIKELY" (bint condition) nogil
+    uint16_t load16 "wire_load16" (const unsigned char* p) nogil
+    uint32_t load32 "wire_load32" (const unsigned char* p) nogil
+    uint64_t load64 "wire_load64" (const unsigned char* p) nogil
+    void store16 "wire_store16" (unsigned char* p, uint16_t value) nogil
+    void store32 "wire_store32" (unsigned char* p, uint32_t value) nogil
+    void store64 "wire_store64" (unsigned char* p, uint64_t value) nogil
+
+
+cdef enum:
+    STRING_BYTES_MAX = 0x7FFF  # Kafka's bound, also of compact strings
+    TAGS_MAX = 64  # of one tag section; no client sends more than a handful
+    UVARINT_BYTES_MAX = 5
+
+
+cdef struct Reader:
+    const unsigned char* base  # what error positions count from
+    const unsigned char* p
+    const unsigned char* end
+
+
+cdef struct Writer:
+    unsigned char* base
+    unsigned char* p
+    unsigned char* end
+
+
+cdef class View:
+    # Borrows a buffer for the time of one call; the reader's pointers die with it.
+    cdef Py_buffer buffer
+    cdef bint held
+
+
+# Errors: each raises WireError and returns the failure value.
+cdef int raise_short(const Reader* r, Py_ssize_t size, object field) except -1
+cdef int raise_wire(const Reader* r, object field, object expected, object found) except -1
+cdef int raise_range(object field, object value, object expected) except -1
+
+
+# Reading.
+cdef int check_pos(Py_ssize_t pos, Py_ssize_t size) except -1
+cdef int64_t read_uvarint_slow(Reader* r, object field) except -1
+cdef Py_ssize_t read_length(Reader* r, bint compact, Py_ssize_t wide, bint nullable,
+                            Py_ssize_t limit, object field) except -2
+cdef Py_ssize_t read_count(Reader* r, bint compact, Py_ssize_t element_bytes, bint nullable,
+                           object field) except -2
+cdef object read_string(Reader* r, bint compact, bint nullable, object field)
+cdef object read_bytes(Reader* r, bint compact, bint nullable, object field)
+cdef Py_ssize_t read_tag_count(Reader* r, object field) except -1
+cdef int64_t read_tag(Reader* r, int64_t previous, Py_ssize_t* size, object field) except -1
+cdef int skip_tags(Reader* r, object field) except -1
+
+
+# Writing.
+cdef int open_writer(Writer* w, Py_ssize_t size) except -1
+cdef void close_writer(Writer* w) noexcept
+cdef int grow(Writer* w, Py_ssize_t size) except -1
+cdef int put_string(Writer* w, bint compact, bint nullable, object value, object field) except -1
+cdef int put_bytes(Writer* w, bint compact, bint nullable, object value, object field) except -1
+cdef int put_count(Writer* w, bint compact, Py_ssize_t count) except -1
+cdef int put_uuid(Writer* w, object value, object field) except -1
+cdef int64_t as_int(object value, int64_t low, int64_t high, object field) except? -1
+
+
+cdef inline const unsigned char* take(Reader* r, Py_ssize_t size, object field) except NULL:
+    cdef const unsigned char* p = r.p
+    if not likely(r.end - p >= size):
+        raise_short(r, size, field)
+    r.p = p + size
+    return p
+
+
+cdef inline int64_t read_uvarint(Reader* r, object field) except -1:
+    if likely(r.p < r.end) and r.p[0] < 0x80:
+        r.p += 1
+        return (r.p - 1)[0]
+    return read_uvarint_slow(r, field)
+
+
+cdef inline int reserve(Writer* w, Py_ssize_t size) except -1:
+    if likely(w.end - w.p >= size):
+        return 0
+    return grow(w, size)
+
+
+cdef inline int put_i8(Writer* w, int8_t value) except -1:
+    reserve(w, 1)
+    w.p[0] = <unsigned char> value
+    w.p += 1
+    return 0
+
+
+cdef inline int put_i16(Writer* w, int16_t value) except -1:
+    reserve(w, 2)
+    store16(w.p, <uint16_t> value)
+    w.p += 2
+    return 0
+
+
+cdef inline int put_i32(Writer* w, int32_t value) except -1:
+    reserve(w, 4)
+    store32(w.p, <uint32_t> value)
+    w.p += 4
+    return 0
+
+
+cdef inline int put_i64(Writer* w, int64_t value) except -1:
+    reserve(w, 8)
+    store64(w.p, <uint64_t> value)
+    w.p += 8
+    return 0
+
+
+cdef inline int put_uvarint(Writer* w, uint64_t value) except -1:
+    reserve(w, 10)
+    while value >= 0x80:
+        w.p[0] = <unsigned char> (value | 0x80)
+        w.p += 1
+        value >>= 7
+    w.p[0] = <unsigned char> value
+    w.p += 1
+    return 0
+
+
+cdef inline int put_raw(Writer* w, const void* data, Py_ssize_t size) except -1:
+    reserve(w, size)
+    memcpy(w.p, data, size)
+    w.p += size
+    return 0
