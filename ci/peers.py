@@ -1,0 +1,137 @@
+"""Fetches the programs that tests compare us with: a JVM Kafka, and kcat.
+
+They go into a cache outside the repository ($KCORE_PEERS_DIR, else ~/.cache/kcore-peers). Kafka is
+its published jars with all they depend on, copied by Maven from a generated pom; the Debian
+programs are installed where we are root and they are missing. Running it again costs nothing;
+`--check` only says what is there. Exit code 0: every peer is usable; 1: one is not; 2: usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+KAFKA_VERSION: Final = "4.3.1"
+KAFKA_JARS: Final = ("kafka_2.13", "kafka-tools")
+MAVEN_TIMEOUT_S: Final = 900
+APT_TIMEOUT_S: Final = 600
+
+# command -> the Debian package that has it
+DEBIAN_PACKAGES: Final = {"java": "default-jre-headless", "mvn": "maven", "kcat": "kcat"}
+
+
+def peers_dir() -> Path:
+    """The cache. Tests look here too (tests/peers.py)."""
+    chosen = os.environ.get("KCORE_PEERS_DIR")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "kcore-peers"
+
+
+def kafka_libs() -> Path:
+    return peers_dir() / f"kafka-{KAFKA_VERSION}"
+
+
+def kafka_is_complete() -> bool:
+    """All jars are there: the directory is renamed into place only after Maven succeeded."""
+    libs = kafka_libs()
+    return all((libs / f"{name}-{KAFKA_VERSION}.jar").is_file() for name in KAFKA_JARS)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--check", action="store_true", help="report only, fetch nothing")
+    options = parser.parse_args(argv)
+    if not options.check:
+        install_debian([name for name in DEBIAN_PACKAGES if shutil.which(name) is None])
+        fetch_kafka()
+    return report()
+
+
+def report() -> int:
+    rows = [(name, shutil.which(name) or "missing") for name in ("java", "kcat")]
+    rows.append((f"kafka {KAFKA_VERSION}", str(kafka_libs()) if kafka_is_complete() else "missing"))
+    for name, where in rows:
+        print(f"{name:12} {where}")
+    return int(any(where == "missing" for _, where in rows))
+
+
+def install_debian(commands: list[str]) -> None:
+    """Missing ones that cannot be installed are left to the report: the rest is still useful."""
+    if not commands:
+        return
+    packages = [DEBIAN_PACKAGES[command] for command in commands]
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        print(f"missing: {', '.join(commands)} (as root: apt-get install {' '.join(packages)})")
+        return
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    print(f"installing {' '.join(packages)}")
+    for arguments in (
+        ["update", "-q"],
+        ["install", "-y", "-q", "--no-install-recommends", *packages],
+    ):
+        run(["apt-get", *arguments], APT_TIMEOUT_S, environment)
+
+
+def fetch_kafka() -> None:
+    if kafka_is_complete():
+        return
+    if shutil.which("mvn") is None:
+        print("kafka: not fetched, there is no mvn")
+        return
+    libs = kafka_libs()
+    libs.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=libs.parent, prefix="fetching-") as scratch:
+        pom = Path(scratch, "pom.xml")
+        pom.write_text(make_pom(), encoding="ascii")
+        target = Path(scratch, "libs")
+        print(f"fetching kafka {KAFKA_VERSION} and what it depends on into {libs}")
+        command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
+        if run([*command, f"-DoutputDirectory={target}"], MAVEN_TIMEOUT_S):
+            # An older half-copied directory may be in the way; jars are looked for by name.
+            shutil.rmtree(libs, ignore_errors=True)
+            target.rename(libs)
+            print(f"kafka: {len(list(libs.glob('*.jar')))} jars")
+
+
+def make_pom() -> str:
+    dependencies = "".join(
+        f"<dependency><groupId>org.apache.kafka</groupId><artifactId>{name}</artifactId>"
+        f"<version>{KAFKA_VERSION}</version></dependency>"
+        for name in KAFKA_JARS
+    )
+    return (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        "<groupId>peers</groupId><artifactId>peers</artifactId><version>1</version>"
+        f"<packaging>pom</packaging><dependencies>{dependencies}</dependencies></project>\n"
+    )
+
+
+def run(command: list[str], timeout_s: float, environment: dict[str, str] | None = None) -> bool:
+    """True on success; else what the program said last, on standard error."""
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"{' '.join(command[:3])}: no end after {timeout_s:.0f} s", file=sys.stderr)
+        return False
+    if done.returncode != 0:
+        print(f"{' '.join(command[:3])}: exit code {done.returncode}", file=sys.stderr)
+        print("\n".join(done.stdout.splitlines()[-20:]), file=sys.stderr)
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
