@@ -13,15 +13,12 @@ MIB = 1024 * KIB
 # Frames
 FRAME_BYTES_HARD_MAX = 100 * MIB  # socket.request.max.bytes
 FRAME_BYTES_FLOOR = 8 * MIB  # what a listener takes at least, however small message.max.bytes is
-FRAME_BYTES_FIRST_MAX = 64 * KIB  # a connection's first frame: nobody has introduced himself yet
 RECEIVE_BUFFER_BYTES = 256 * KIB
 
 # One connection
 REQUESTS_AHEAD_MAX = 16  # parsed and unanswered; then reading pauses
-OUTPUT_BYTES_MAX = 64 * MIB  # queued for a slow reader; then reading pauses
-OUTPUT_BYTES_RESUME = OUTPUT_BYTES_MAX // 4
-HEADER_TAGS_MAX = 64
-CLIENT_ID_BYTES_MAX = 32 * KIB - 1  # what an int16 length can say
+OUTPUT_BYTES_PAUSE = 1 * MIB  # answers a client has not taken; then nothing more is read
+OUTPUT_BYTES_RESUME = OUTPUT_BYTES_PAUSE // 4
 
 # Deadlines, all in one sweep per second
 FIRST_FRAME_MS_MAX = 10_000
@@ -34,7 +31,8 @@ STOP_GRACE_MS_MAX = 1_500  # of the two seconds a stop may take
 CONNECTIONS_MAX = 10_000
 CONNECTIONS_PER_IP_MAX = 1_000
 FDS_RESERVED = 64  # kept free for segments, indexes and the metadata store
-RECEIVED_BYTES_MAX = 256 * MIB  # buffers of all connections; then reading pauses everywhere
+RECEIVED_BYTES_MAX = 256 * MIB  # unfinished requests; then reading pauses everywhere
+RECEIVED_BYTES_RESUME = RECEIVED_BYTES_MAX // 2
 ACCEPT_PAUSE_MS = 500  # after running out of descriptors
 
 # Tables
@@ -45,9 +43,9 @@ HTTP_REQUEST_BYTES_MAX = 8 * KIB
 HTTP_CONNECTIONS_MAX = 32
 
 invariant(
-    FRAME_BYTES_FIRST_MAX < RECEIVE_BUFFER_BYTES < FRAME_BYTES_FLOOR <= FRAME_BYTES_HARD_MAX,
+    RECEIVE_BUFFER_BYTES < FRAME_BYTES_FLOOR <= FRAME_BYTES_HARD_MAX,
     "frame bounds are out of order",
 )
-invariant(OUTPUT_BYTES_RESUME < OUTPUT_BYTES_MAX, "output marks are out of order")
+invariant(OUTPUT_BYTES_RESUME < OUTPUT_BYTES_PAUSE, "output marks are out of order")
 invariant(FIRST_FRAME_MS_MAX <= PARTIAL_FRAME_MS_MAX <= WRITE_STALL_MS_MAX, "deadlines disagree")
 invariant(FRAME_BYTES_HARD_MAX < RECEIVED_BYTES_MAX, "one frame must fit the memory budget")

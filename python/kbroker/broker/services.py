@@ -26,7 +26,7 @@ class BrokerEndpoint:
 
 
 class ProducerIds(Protocol):
-    def allocate(self) -> int: ...
+    async def allocate(self) -> int: ...
 
 
 class Services:
@@ -40,6 +40,7 @@ class Services:
 
     __slots__ = (
         "_endpoints",
+        "answers",
         "clock",
         "cluster_id",
         "config",
@@ -81,6 +82,8 @@ class Services:
         self.node_id = node_id
         self.cluster_id = cluster_id
         self._endpoints = endpoints
+        # Encoded answers that depend on nothing but the build, by (API key, version).
+        self.answers: dict[tuple[int, int], bytes] = {}
 
     def endpoints(self, listener: str) -> list[BrokerEndpoint]:
         """The live brokers, as clients that came in by `listener` must be told to reach them."""
