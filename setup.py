@@ -1,11 +1,12 @@
 """Builds every kcore/_native/*.pyx into an extension module of its own.
 
 Many small units instead of one: an edit recompiles one unit, and a call across units costs about
-one nanosecond. `KCORE_DEBUG=1` builds with assertions, bounds checks and line tracing off/on as a
-debug build wants them; everything else about the project is in pyproject.toml.
+one nanosecond. `KCORE_DEBUG=1` builds with assertions and bounds checks and without
+optimisation; everything else about the project is in pyproject.toml.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -14,6 +15,7 @@ from setuptools import Extension, find_packages, setup
 ROOT = Path(__file__).resolve().parent
 NATIVE = Path("kcore/_native")
 DEBUG = os.environ.get("KCORE_DEBUG") == "1"
+CORES = os.cpu_count() or 1
 
 # Hand-written C that belongs to one unit: <unit>.pyx is linked with <unit>_impl.c when it exists.
 extensions = []
@@ -33,11 +35,15 @@ for pyx in sorted((ROOT / NATIVE).glob("*.pyx")):
     )
 
 setup(
-    packages=[*find_packages(include=["kcore", "kcore.*"]),
-              *find_packages("python", include=["kbroker", "kbroker.*"])],
+    packages=[
+        *find_packages(include=["kcore", "kcore.*"]),
+        *find_packages("python", include=["kbroker", "kbroker.*"]),
+    ],
+    options={"build_ext": {"parallel": CORES}},
     ext_modules=cythonize(
         extensions,
-        nthreads=0,
+        # Where a process is spawned instead of forked, workers would run this file again.
+        nthreads=CORES if sys.platform == "linux" else 0,
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,
