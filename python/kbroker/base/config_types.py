@@ -212,8 +212,17 @@ class Key(Generic[T]):
     """
 
     __slots__ = (
-        "acts", "attr", "broker_key", "default", "doc", "fallbacks", "importance", "mode", "name",
-        "type", "validator",
+        "acts",
+        "attr",
+        "broker_key",
+        "default",
+        "doc",
+        "fallbacks",
+        "importance",
+        "mode",
+        "name",
+        "type",
+        "validator",
     )
 
     def __init__(
@@ -292,15 +301,31 @@ class Key(Generic[T]):
 
 @overload
 def declare(
-    name: str, type: ValueType[T], default: T, validator: Validator | None = None, *, doc: str,
-    importance: Importance = ..., mode: UpdateMode = ..., fallbacks: tuple[Fallback, ...] = ...,
-    broker_key: str | None = ..., acts: bool = ...,
+    name: str,
+    type: ValueType[T],
+    default: T,
+    validator: Validator | None = None,
+    *,
+    doc: str,
+    importance: Importance = ...,
+    mode: UpdateMode = ...,
+    fallbacks: tuple[Fallback, ...] = ...,
+    broker_key: str | None = ...,
+    acts: bool = ...,
 ) -> Key[T]: ...
 @overload
 def declare(
-    name: str, type: ValueType[T], default: None, validator: Validator | None = None, *, doc: str,
-    importance: Importance = ..., mode: UpdateMode = ..., fallbacks: tuple[Fallback, ...] = ...,
-    broker_key: str | None = ..., acts: bool = ...,
+    name: str,
+    type: ValueType[T],
+    default: None,
+    validator: Validator | None = None,
+    *,
+    doc: str,
+    importance: Importance = ...,
+    mode: UpdateMode = ...,
+    fallbacks: tuple[Fallback, ...] = ...,
+    broker_key: str | None = ...,
+    acts: bool = ...,
 ) -> Key[T | None]: ...
 def declare(
     name: str,
@@ -321,9 +346,7 @@ def declare(
     `broker_key` is, for a topic key, the broker key it inherits from. `acts=False` says that the
     key is known and checked but changes nothing yet, which the documentation and a warning tell.
     """
-    return Key(
-        name, type, default, validator, doc, importance, mode, fallbacks, broker_key, acts
-    )
+    return Key(name, type, default, validator, doc, importance, mode, fallbacks, broker_key, acts)
 
 
 def keys_of(cls: type) -> dict[str, Key[Any]]:

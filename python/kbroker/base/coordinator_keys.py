@@ -27,6 +27,8 @@ CLUSTER_WIDE = UpdateMode.CLUSTER_WIDE
 DAY_MS = 86_400_000
 
 
+# A table: one key, one paragraph.
+# fmt: off
 class GroupKeys:
     """Consumer groups and their committed offsets."""
 

@@ -34,6 +34,8 @@ WEEK_MS = WEEK_HOURS * HOUR_MS
 CODECS = ("none", "uncompressed", "gzip", "snappy", "lz4", "zstd", "producer")
 
 
+# A table: one key, one paragraph.
+# fmt: off
 class TopicDefaultKeys:
     """What a new topic gets, and who may make one."""
 

@@ -26,6 +26,8 @@ HIGH, LOW = Importance.HIGH, Importance.LOW
 PER_BROKER, CLUSTER_WIDE = UpdateMode.PER_BROKER, UpdateMode.CLUSTER_WIDE
 
 
+# A table: one key, one paragraph.
+# fmt: off
 class ServerKeys:
     """Who this broker is and how clients reach it."""
 

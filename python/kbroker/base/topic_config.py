@@ -35,6 +35,8 @@ _TOPIC = UpdateMode.CLUSTER_WIDE
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
+# A table: one key, one paragraph.
+# fmt: off
 class TopicKeys:
     """Kafka's topic keys. `broker_key` is where a topic without an override looks."""
 
@@ -189,6 +191,7 @@ class TopicKeys:
     )
 
 
+# fmt: on
 class TopicConfig(TopicKeys):
     """`TopicConfig(broker, overrides)`: typed, frozen, equal when all values are equal."""
 

@@ -1,0 +1,93 @@
+"""What the cluster is at one revision: immutable, so that a handler answers from one state.
+
+A change makes a new image that shares everything it did not touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+GROUP_TOPIC = "__consumer_offsets"
+TRANSACTION_TOPIC = "__transaction_state"
+SHARE_TOPIC = "__share_group_state"
+INTERNAL_TOPICS = frozenset({GROUP_TOPIC, TRANSACTION_TOPIC, SHARE_TOPIC})
+
+NO_LEADER = -1
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionImage:
+    """`leader` is NO_LEADER when there is none; the first replica is the preferred leader."""
+
+    index: int
+    leader: int
+    leader_epoch: int
+    replicas: tuple[int, ...]
+    isr: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicImage:
+    """`partitions` is indexed by partition; `configs` holds overrides only, as text."""
+
+    name: str
+    topic_id: bytes
+    partitions: tuple[PartitionImage, ...]
+    configs: Mapping[str, str] = field(default=_EMPTY)
+
+    @property
+    def is_internal(self) -> bool:
+        return self.name in INTERNAL_TOPICS
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterImage:
+    """`version` is the store's revision. `broker_configs` has "" for what holds for all brokers."""
+
+    cluster_id: str = ""
+    version: int = 0
+    topics: Mapping[str, TopicImage] = field(default_factory=dict)
+    topics_by_id: Mapping[bytes, TopicImage] = field(default_factory=dict)
+    broker_configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        cluster_id: str,
+        version: int,
+        topics: Iterable[TopicImage],
+        broker_configs: Mapping[str, Mapping[str, str]],
+    ) -> ClusterImage:
+        by_name = {topic.name: topic for topic in sorted(topics, key=lambda topic: topic.name)}
+        by_id = {topic.topic_id: topic for topic in by_name.values()}
+        return cls(cluster_id, version, by_name, by_id, dict(broker_configs))
+
+    def with_topics(
+        self, version: int, *, put: Sequence[TopicImage] = (), removed: Sequence[str] = ()
+    ) -> ClusterImage:
+        """The next image, in which `put` are there as given and `removed` are not."""
+        by_name, by_id = dict(self.topics), dict(self.topics_by_id)
+        for name in (*removed, *(topic.name for topic in put)):
+            old = by_name.pop(name, None)
+            if old is not None:
+                del by_id[old.topic_id]
+        for topic in put:
+            by_name[topic.name] = topic
+            by_id[topic.topic_id] = topic
+        return replace(self, version=version, topics=by_name, topics_by_id=by_id)
+
+    def with_broker_config(
+        self, version: int, name: str, configs: Mapping[str, str]
+    ) -> ClusterImage:
+        changed = {**self.broker_configs, name: MappingProxyType(dict(configs))}
+        return replace(self, version=version, broker_configs=changed)
+
+    def partition(self, topic: str, index: int) -> PartitionImage | None:
+        """None when there is no such topic or partition."""
+        found = self.topics.get(topic)
+        if found is None or not 0 <= index < len(found.partitions):
+            return None
+        return found.partitions[index]
