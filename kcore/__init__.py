@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kcore._native.batch import BatchInfo, inspect
     from kcore._native.crc32c import crc32c
+    from kcore._native.records import (
+        Record,
+        check_produced,
+        find_timestamp,
+        keyless_record,
+        max_timestamp_record,
+        records,
+    )
     from kcore.errors import (
         ClosedError,
         CoreError,
@@ -40,16 +48,30 @@ __all__ = [
     "InvalidRecord",
     "LimitExceeded",
     "OffsetOutOfRange",
+    "Record",
     "StorageFailed",
     "TornTail",
     "UnsupportedCodec",
+    "check_produced",
     "crc32c",
+    "find_timestamp",
     "inspect",
+    "keyless_record",
+    "max_timestamp_record",
+    "records",
 ]
 
 _HOMES = {
     "kcore._native.batch": ("BatchInfo", "inspect"),
     "kcore._native.crc32c": ("crc32c",),
+    "kcore._native.records": (
+        "Record",
+        "check_produced",
+        "find_timestamp",
+        "keyless_record",
+        "max_timestamp_record",
+        "records",
+    ),
     "kcore.errors": (
         "ClosedError",
         "CoreError",
