@@ -43,8 +43,17 @@ class CloseConnection(Exception):
 class Row:
     """An API as dispatch sees it: the registry's row with its name and counters at hand."""
 
-    __slots__ = ("api", "handler", "key", "max_version", "metrics", "min_version", "name",
-                 "pipelined", "raw")
+    __slots__ = (
+        "api",
+        "handler",
+        "key",
+        "max_version",
+        "metrics",
+        "min_version",
+        "name",
+        "pipelined",
+        "raw",
+    )
 
     def __init__(self, api: Api, metrics: RequestMetrics) -> None:
         self.api = api
@@ -113,8 +122,19 @@ class Pending:
     """A request whose handler waits. `on_done` is called once, when `parts` or `close_reason` is
     there; not after `cancel()`."""
 
-    __slots__ = ("_coroutine", "_parked", "_started_ns", "_task", "close_reason", "ctx", "done",
-                 "on_done", "parts", "request", "row")
+    __slots__ = (
+        "_coroutine",
+        "_parked",
+        "_started_ns",
+        "_task",
+        "close_reason",
+        "ctx",
+        "done",
+        "on_done",
+        "parts",
+        "request",
+        "row",
+    )
 
     def __init__(
         self, row: Row, ctx: RequestContext, request: Any, coroutine: Any, started_ns: int
@@ -214,9 +234,7 @@ def _encoded(row: Row, ctx: RequestContext, result: Any) -> Parts | None:
         if result is not None and type(result) is not list:
             raise TypeError(f"a raw handler returns a list of buffers or None, not {result!r}")
         return result
-    return [
-        messages.encode_response_frame(row.key, ctx.api_version, ctx.correlation_id, result)
-    ]
+    return [messages.encode_response_frame(row.key, ctx.api_version, ctx.correlation_id, result)]
 
 
 def _answer_failure(row: Row, ctx: RequestContext, request: Any, error: Exception) -> Parts | None:
@@ -228,8 +246,13 @@ def _answer_failure(row: Row, ctx: RequestContext, request: Any, error: Exceptio
     code = _code_of(row, error)
     if not isinstance(error, errors.KafkaError):
         row.metrics.errors += 1
-        log.error("%s v%d from %s failed: %s", row.name, ctx.api_version, ctx.client_id,
-                  _short_traceback(error))
+        log.error(
+            "%s v%d from %s failed: %s",
+            row.name,
+            ctx.api_version,
+            ctx.client_id,
+            _short_traceback(error),
+        )
     try:
         if row.api.on_error is not None:
             answer = row.api.on_error(ctx, request, code)

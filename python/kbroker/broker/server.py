@@ -106,7 +106,7 @@ class Server:
             for name, host, port in endpoints:
                 self.listeners.append(Listener(name, host, port))
         except OSError:
-            self._close_listeners()
+            self.close_listeners()
             raise
 
     def start(self, services: Services, dispatcher: Dispatcher) -> None:
@@ -123,7 +123,7 @@ class Server:
         self._stopping = True
         for listener in self.listeners:
             self._loop.remove_reader(listener.sock)
-        self._close_listeners()
+        self.close_listeners()
         for handle in (self._sweep_handle, *self._accept_pauses):
             if handle is not None:
                 handle.cancel()
@@ -142,7 +142,7 @@ class Server:
             session.abort()
         await asyncio.sleep(0)  # lets connection_lost run
 
-    def _close_listeners(self) -> None:
+    def close_listeners(self) -> None:
         for listener in self.listeners:
             listener.sock.close()
 

@@ -277,9 +277,7 @@ class Session(asyncio.BufferedProtocol):
     def idle(self) -> bool:
         """Nothing to answer and nothing left to send."""
         transport = self._transport
-        return transport is None or (
-            not self._answers and transport.get_write_buffer_size() == 0
-        )
+        return transport is None or (not self._answers and transport.get_write_buffer_size() == 0)
 
     def sweep(self, now_ms: int) -> None:
         """Closes the connection if it has outstayed one of its deadlines."""

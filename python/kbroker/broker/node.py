@@ -1,0 +1,139 @@
+"""One broker: every room built from the configuration and wired to the others. Wiring only.
+
+Order of starting: the directory is ours, ports are taken (so that advertised addresses are known),
+metadata, logs, handlers, and only then connections. Stopping goes the other way round: parked
+requests are answered while the logs still stand, and the clean marker is the last thing written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from kbroker.base.config import BrokerConfig
+from kbroker.base.limits import FRAME_BYTES_HARD_MAX
+from kbroker.base.listeners import join_host_port
+from kbroker.base.metrics import BrokerMetrics
+from kbroker.broker import registry
+from kbroker.broker.data_dir import DataDir
+from kbroker.broker.dispatch import Dispatcher
+from kbroker.broker.purgatory import Purgatory
+from kbroker.broker.server import Server, ServerLimits
+from kbroker.broker.services import BrokerEndpoint, Services
+from kbroker.host.clock import SystemClock
+from kbroker.wire import apis
+
+log = logging.getLogger("kbroker.node")
+
+_NEVER_MS = 1 << 62
+
+
+class Node:
+    def __init__(self, config: BrokerConfig) -> None:
+        self.config = config
+        self.stopped_cleanly = True
+        self._clock = SystemClock()
+        self._metrics = BrokerMetrics()
+        self._server = Server(
+            clock=self._clock,
+            metrics=self._metrics,
+            flexible_from=flexible_versions(),
+            server_limits=_server_limits(config),
+        )
+        self._data_dir: DataDir | None = None
+        self._purgatory: Purgatory | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """`host:port` of the first listener, as clients should be told."""
+        listener = self._server.listeners[0].name
+        endpoint = self.endpoints(listener)[0]
+        return join_host_port(endpoint.host, endpoint.port)
+
+    def endpoints(self, listener: str) -> list[BrokerEndpoint]:
+        """What clients of `listener` are told about the live brokers; today that is this one."""
+        bound = next(found for found in self._server.listeners if found.name == listener)
+        for endpoint in self.config.advertised_endpoints:
+            if endpoint.listener == listener:
+                host, port = endpoint.host or bound.host, endpoint.port or bound.port
+                break
+        else:
+            host, port = bound.host, bound.port
+        return [BrokerEndpoint(self.config.node_id, reachable(host), port, self.config.broker_rack)]
+
+    async def start(self) -> None:
+        """Raises OSError, CoreError or DataDirInUse; whatever was taken is given back first."""
+        try:
+            await self._start()
+        except BaseException:
+            self.stopped_cleanly = False
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        config = self.config
+        if config.kcore_storage == "disk":
+            self._data_dir = DataDir(Path(config.data_dir))
+        self._server.bind([(e.listener, e.host, e.port) for e in config.bind_endpoints])
+        loop = asyncio.get_running_loop()
+        self._purgatory = Purgatory(
+            self._clock,
+            loop.call_soon,
+            lambda delay_ms, fn: loop.call_later(delay_ms / 1000, fn),
+        )
+        table = registry.load()
+        services = Services(
+            config=config,
+            clock=self._clock,
+            metrics=self._metrics,
+            purgatory=self._purgatory,
+            registry=table,
+            logs=Any,
+            topics=None,
+            sessions=None,
+            producer_ids=Any,
+            node_id=config.node_id,
+            cluster_id="",
+            endpoints=self.endpoints,
+        )
+        self._server.start(services, Dispatcher(table, self._metrics.request))
+
+    async def stop(self) -> None:
+        """Harmless twice. `stopped_cleanly` tells how it went."""
+        if self._purgatory is not None:
+            await self._server.stop(self._purgatory.stop)
+            self._purgatory = None
+        else:
+            self._server.close_listeners()
+        if self._data_dir is not None:
+            self._data_dir.close()
+            self._data_dir = None
+
+
+def flexible_versions() -> bytes:
+    """By API key the first flexible version, 255 for none: what request headers are parsed by."""
+    last = max(apis.APIS)
+    return bytes(
+        apis.APIS[key].flexible_from & 0xFF if key in apis.APIS else 0xFF for key in range(last + 1)
+    )
+
+
+def reachable(host: str) -> str:
+    """Every interface is no address to tell a client; this machine's own is the best guess."""
+    if host in ("", "0.0.0.0", "::"):
+        import socket
+
+        return socket.gethostname()
+    return host
+
+
+def _server_limits(config: BrokerConfig) -> ServerLimits:
+    idle_ms = config.connections_max_idle_ms
+    return ServerLimits(
+        frame_bytes_max=min(config.socket_request_max_bytes, FRAME_BYTES_HARD_MAX),
+        connections_max=config.max_connections,
+        connections_per_ip_max=config.max_connections_per_ip,
+        idle_ms_max=idle_ms if idle_ms >= 0 else _NEVER_MS,
+    )
