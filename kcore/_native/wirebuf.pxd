@@ -100,6 +100,12 @@ cdef int put_uuid(Writer* w, object value, object field) except -1
 cdef int64_t as_int(object value, int64_t low, int64_t high, object field) except? -1
 
 
+# What Produce and Fetch share.
+cdef object read_topic(Reader* r, bint compact, bint by_id, object field)
+cdef int put_topic(Writer* w, bint compact, bint by_id, object topic, object field) except -1
+cdef int put_endpoints(Writer* w, object endpoints) except -1
+
+
 cdef inline const unsigned char* take(Reader* r, Py_ssize_t size, object field) except NULL:
     cdef const unsigned char* p = r.p
     if not likely(r.end - p >= size):

@@ -263,3 +263,35 @@ cdef int64_t as_int(object value, int64_t low, int64_t high, object field) excep
     if overflow or number < low or number > high:
         raise_range(field, value, f"{low}..{high}")
     return number
+
+
+cdef object read_topic(Reader* r, bint compact, bint by_id, object field):
+    """A topic's name, or its id of 16 bytes."""
+    if by_id:
+        return PyBytes_FromStringAndSize(<const char*> take(r, 16, field), 16)
+    return read_string(r, compact, False, field)
+
+
+cdef int put_topic(Writer* w, bint compact, bint by_id, object topic, object field) except -1:
+    if by_id:
+        return put_uuid(w, topic, field)
+    return put_string(w, compact, False, topic, field)
+
+
+cdef int put_endpoints(Writer* w, object endpoints) except -1:
+    """Tag 0 of the response: where the leaders that it names can be reached (KIP-951)."""
+    cdef Writer body
+    open_writer(&body, 256)
+    try:
+        put_uvarint(&body, len(endpoints) + 1)
+        for node_id, host, port, rack in endpoints:
+            put_i32(&body, <int32_t> as_int(node_id, -0x80000000LL, 0x7FFFFFFF, "NodeEndpoint.node_id"))
+            put_string(&body, True, False, host, "NodeEndpoint.host")
+            put_i32(&body, <int32_t> as_int(port, -0x80000000LL, 0x7FFFFFFF, "NodeEndpoint.port"))
+            put_string(&body, True, True, rack, "NodeEndpoint.rack")
+            put_i8(&body, 0)
+        put_uvarint(w, 0)  # tag
+        put_uvarint(w, body.p - body.base)
+        return put_raw(w, body.base, body.p - body.base)
+    finally:
+        close_writer(&body)
