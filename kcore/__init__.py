@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kcore._native.batch import BatchInfo, inspect
     from kcore._native.crc32c import crc32c
+    from kcore._native.encoder import encode, rebuild
     from kcore._native.records import (
         Record,
         check_produced,
@@ -54,16 +55,19 @@ __all__ = [
     "UnsupportedCodec",
     "check_produced",
     "crc32c",
+    "encode",
     "find_timestamp",
     "inspect",
     "keyless_record",
     "max_timestamp_record",
+    "rebuild",
     "records",
 ]
 
 _HOMES = {
     "kcore._native.batch": ("BatchInfo", "inspect"),
     "kcore._native.crc32c": ("crc32c",),
+    "kcore._native.encoder": ("encode", "rebuild"),
     "kcore._native.records": (
         "Record",
         "check_produced",

@@ -126,3 +126,6 @@ cdef Pin section_of(Pin source, const uint8_t* p, const BatchHeader* h, const ui
 
 # Raises CorruptBatch for a fault that a reader found at record `index`.
 cdef int raise_record_status(RecordStatus status, const BatchHeader* h, int64_t index) except -1
+
+# Walks a record section as a leader checks it. Raises InvalidRecord.
+cdef int check_records(const uint8_t* p, int64_t size, const BatchHeader* h, bint need_keys) except -1

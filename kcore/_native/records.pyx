@@ -100,7 +100,10 @@ def check_produced(data, *, Py_ssize_t max_bytes, bint need_keys=False):
     `need_keys`: the broker passes it on as it is.
     """
     cdef Pin source = Pin.of(data)
+    cdef Pin section
     cdef BatchHeader h
+    cdef const uint8_t* start
+    cdef int64_t size
     cdef const uint8_t* p = <const uint8_t*>source.view.buf
     cdef BatchStatus status = batch_peek(p, source.view.len, &h)
     if status == BATCH_MAGIC:
@@ -116,7 +119,8 @@ def check_produced(data, *, Py_ssize_t max_bytes, bint need_keys=False):
     _check_crc(p, &h)
     _check_rules(&h)
     if need_keys or (h.attributes & ATTR_CODEC_MASK) == CODEC_NONE:
-        _check_records(source, p, &h, need_keys)
+        section = section_of(source, p, &h, &start, &size)
+        check_records(start, size, &h, need_keys)
     return BatchInfo.new(&h)
 
 
@@ -164,17 +168,14 @@ cdef int _check_rules(const BatchHeader* h) except -1:
     return 0
 
 
-cdef int _check_records(Pin source, const uint8_t* p, const BatchHeader* h, bint need_keys) except -1:
-    cdef const uint8_t* start
-    cdef int64_t size
+cdef int check_records(const uint8_t* p, int64_t size, const BatchHeader* h, bint need_keys) except -1:
     cdef RecordStatus status
     cdef int32_t index = 0
-    cdef Pin section = section_of(source, p, h, &start, &size)
     if size < NOGIL_BYTES_MIN:
-        status = _walk_produced(start, size, h.record_count, need_keys, &index)
+        status = _walk_produced(p, size, h.record_count, need_keys, &index)
     else:
         with nogil:
-            status = _walk_produced(start, size, h.record_count, need_keys, &index)
+            status = _walk_produced(p, size, h.record_count, need_keys, &index)
     if status == RECORD_OK:
         return 0
     if status == RECORD_TRAILING:
