@@ -40,7 +40,8 @@ cdef enum:
     # A connection's own buffer above this size is kept until it has been idle for a while:
     # returning it to the system after each frame would cost more page faults than the frame.
     OWN_BYTES_SMALL = 32768
-    UNKNOWN_NEED = 65536
+    # Less room than this in a buffer that has to grow anyway: grow before reading.
+    ROOM_MIN = 65536
 
 
 class BadFrame(CoreError):
@@ -118,8 +119,8 @@ cdef class FrameBuffer:
             self.settle()
         target = self._wanted()
         if target <= filled:
-            target = filled + UNKNOWN_NEED  # whole frames held back: the caller reads on all the same
-        if target > len(self._own):
+            target = filled + ROOM_MIN  # whole frames held back, and the caller reads on all the same
+        if target > len(self._own) and len(self._own) - filled < ROOM_MIN:
             self._grow(min(target, max(2 * len(self._own), self._pool.size)))
         return self._own_view[filled:min(target, len(self._own))]
 

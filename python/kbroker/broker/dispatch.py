@@ -27,6 +27,7 @@ from kbroker.broker.purgatory import ParkedOperation
 from kbroker.broker.registry import Api, Registry
 from kbroker.wire import apis, messages
 from kbroker.wire.errors import BadRequest
+from kbroker.wire.struct import Struct
 from kcore.errors import CoreError
 
 log = logging.getLogger("kbroker.dispatch")
@@ -216,17 +217,26 @@ class Pending:
 
 @types.coroutine
 def _carry_on(coroutine: Any, awaited: Any) -> Generator[Any, Any, Any]:
-    """Lets a task take over a coroutine that has already been run up to its first wait."""
-    try:
-        yield awaited
-    except asyncio.CancelledError as cancelled:
-        coroutine.throw(cancelled)
-        raise
-    except BaseException:
-        # The awaited future failed. Its error is raised inside the coroutine, by the future
-        # itself, as soon as that goes on.
-        pass
-    return (yield from coroutine)
+    """Lets a task take over a coroutine that has already been run up to its first wait, and gives
+    parked operations, which a task does not know, the shape of a future."""
+    while True:
+        try:
+            if type(awaited) is ParkedOperation:
+                ended = asyncio.get_running_loop().create_future()
+                awaited.on_done = lambda ended=ended: ended.done() or ended.set_result(None)
+                yield from ended
+            else:
+                yield awaited
+        except asyncio.CancelledError as cancelled:
+            awaited = coroutine.throw(cancelled)
+            continue
+        except Exception:
+            # The awaited future failed. It raises that itself, inside the coroutine, next.
+            pass
+        try:
+            awaited = coroutine.send(None)
+        except StopIteration as end:
+            return end.value
 
 
 def _encoded(row: Row, ctx: RequestContext, result: Any) -> Parts | None:
@@ -259,13 +269,22 @@ def _answer_failure(row: Row, ctx: RequestContext, request: Any, error: Exceptio
             if answer is not None:
                 return _encoded(row, ctx, answer)
         elif not row.raw:
-            response = messages.response_class(row.key)()
-            if hasattr(response, "error_code"):
-                response.error_code = code
-                return _encoded(row, ctx, response)
+            response = messages.response_class(row.key)
+            if _has_error_code(response, ctx.api_version):
+                message = response()
+                message.error_code = code  # type: ignore[attr-defined]
+                return _encoded(row, ctx, message)
     except Exception as second:
         log.error("%s: building the error answer failed: %s", row.name, _short_traceback(second))
     raise CloseConnection(f"{row.name} failed and has no place for error {errors.name_of(code)}")
+
+
+def _has_error_code(response: type[Struct], version: int) -> bool:
+    """Whether that version has a top-level error code: elsewhere it would be lost in encoding."""
+    for name, _, (first, last), *_ in response.FIELDS:
+        if name == "error_code":
+            return bool(first <= version <= last)
+    return False
 
 
 def _code_of(row: Row, error: Exception) -> int:
