@@ -11,12 +11,9 @@ to 16 bytes. Nothing of kio is imported at run time.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import datetime
-import inspect
 import sys
-import textwrap
 import uuid
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,11 +22,16 @@ from types import NoneType
 from typing import Any, get_args, get_origin
 
 from kio.index import load_entity_schema
-from kio.schema.errors import ErrorCode
 from kio.schema.index import api_key_map, schema_name_map
 from kio.static.constants import EntityType
 
-ROOT = Path(__file__).resolve().parent.parent / "python" / "kbroker"
+CHECKOUT = Path(__file__).resolve().parent.parent
+if str(CHECKOUT) not in sys.path:
+    sys.path.append(str(CHECKOUT))
+
+from ci.gen_errors import render_errors  # noqa: E402
+
+ROOT = CHECKOUT / "python" / "kbroker"
 SCHEMA_DIR = ROOT / "wire" / "schema"
 
 UNSET: Any = object()  # kio names no default
@@ -318,12 +320,17 @@ def render_struct(struct: MergedStruct, api_key: int, message: Message) -> str:
         default = default_of(f)
         tag = f"({f.tag}, {min(f.tagged)})" if f.tagged else "None"
         text = "FRESH" if default is UNSET else default_text(default)
-        lines += [f'        ("{f.name}", {kind}, {span(f.versions, where)},'
-                  f" {span(f.nullable, where)}, {tag}, {text}),"]
+        lines += [
+            f'        ("{f.name}", {kind}, {span(f.versions, where)},'
+            f" {span(f.nullable, where)}, {tag}, {text}),"
+        ]
     lines += ["    )"]
     if struct.is_root:
-        lines += [f"    API_KEY = {api_key}", f"    VERSIONS = {message.versions}",
-                  f"    FLEXIBLE_FROM = {message.flexible_from}"]
+        lines += [
+            f"    API_KEY = {api_key}",
+            f"    VERSIONS = {message.versions}",
+            f"    FLEXIBLE_FROM = {message.flexible_from}",
+        ]
     lines += ["", *render_init(fields)]
     return "\n".join(lines)
 
@@ -412,84 +419,10 @@ def render_apis(table: list[tuple[int, str, Message, Message]]) -> str:
     for key, name, request, _ in table:
         stem = request.root.name.removesuffix("Request")
         low, high = request.versions
-        lines += [f'    {key}: Api({key}, "{name}", "{stem}", {low}, {high},'
-                  f" {request.flexible_from}),"]
+        lines += [
+            f'    {key}: Api({key}, "{name}", "{stem}", {low}, {high}, {request.flexible_from}),'
+        ]
     return "\n".join([*lines, "}", ""])
-
-
-def render_errors() -> str:
-    texts = error_texts()
-    constants = [f"{code.name.upper()}: Final = {code.value}" for code in ErrorCode]
-    rows = []
-    for code in ErrorCode:
-        text = texts.get(code.name, "")
-        rows.append(f'    {code.value}: ("{code.name.upper()}", {code.retriable},')
-        wrapped = textwrap.wrap(text, 80) or [""]
-        parts = [part + (" " if i + 1 < len(wrapped) else "") for i, part in enumerate(wrapped)]
-        rows += [f'        "{part}"' for part in parts]
-        rows[-1] += "),"
-    return ERRORS_HEAD + "\n".join(constants) + ERRORS_TABLE + "\n".join(rows) + ERRORS_TAIL
-
-
-def error_texts() -> dict[str, str]:
-    """The string that follows each member of the enumeration is its text."""
-    tree = ast.parse(inspect.getsource(sys.modules[ErrorCode.__module__]))
-    (cls,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "ErrorCode")
-    texts: dict[str, str] = {}
-    for member, after in pairwise(cls.body):
-        if isinstance(member, ast.Assign) and isinstance(after, ast.Expr):
-            target, value = member.targets[0], after.value
-            if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
-                texts[target.id] = " ".join(str(value.value).split()).replace('"', "'")
-    return texts
-
-
-ERRORS_HEAD = f'''"""Kafka's error codes and the exception that carries one. {MARK}
-
-Codes are plain integers: they go into messages as they are. `KafkaError` means that a client or a
-peer is at fault; a handler that raises one answers the request with its code.
-"""
-
-from __future__ import annotations
-
-from typing import Final
-
-'''
-
-ERRORS_TABLE = """
-
-# code: (name, may the client retry, what it means)
-_TABLE: Final[dict[int, tuple[str, bool, str]]] = {
-"""
-
-ERRORS_TAIL = '''
-}
-
-
-class KafkaError(Exception):
-    """Answer with `code`; `message` says what was wrong with this very request."""
-
-    def __init__(self, code: int, message: str | None = None) -> None:
-        self.code = code
-        self.message = message_of(code) if message is None else message
-        super().__init__(f"{name_of(code)}: {self.message}")
-
-
-def name_of(code: int) -> str:
-    """Kafka's name of a code, for logs and metrics; an unknown code is shown as a number."""
-    row = _TABLE.get(code)
-    return f"ERROR_{code}" if row is None else row[0]
-
-
-def message_of(code: int) -> str:
-    row = _TABLE.get(code)
-    return "" if row is None else row[2]
-
-
-def is_retriable(code: int) -> bool:
-    row = _TABLE.get(code)
-    return row is not None and row[1]
-'''
 
 
 def generate() -> dict[Path, str]:
@@ -508,7 +441,7 @@ def generate() -> dict[Path, str]:
         f'"""One module for each API: its request and its response. {MARK}"""\n'
     )
     files[ROOT / "wire" / "apis.py"] = render_apis(table)
-    files[ROOT / "base" / "errors.py"] = render_errors()
+    files[ROOT / "base" / "errors.py"] = render_errors(MARK)
     return files
 
 
@@ -519,7 +452,7 @@ def main(arguments: list[str]) -> int:
     extra = [p for p in SCHEMA_DIR.glob("*.py") if p not in known]
     if "--check" in arguments:
         for path in [*stale, *extra]:
-            sys.stderr.write(f"{path.relative_to(ROOT.parent.parent)}: not what ci/gen.py writes\n")
+            sys.stderr.write(f"{path.relative_to(CHECKOUT)}: not what ci/gen.py writes\n")
         return 1 if stale or extra else 0
     SCHEMA_DIR.mkdir(parents=True, exist_ok=True)
     for path in stale:

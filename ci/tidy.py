@@ -39,7 +39,7 @@ FILE_LINES_MAX: list[tuple[str, int]] = [
 NATIVE_LEVELS: list[set[str]] = [
     {"layout", "debug", "counters"},
     {"endian", "cursor", "fileops"},
-    {"varint", "crc32c", "posixops", "simops", "murmur2"},
+    {"varint", "crc32c", "posixops", "simops", "murmur2", "wirebuf"},
     {"batch", "writer", "mapping"},
     {"codecs", "batchwalk", "index", "message", "framing"},
     {"records", "segment"},

@@ -9,10 +9,11 @@ from cpython.buffer cimport Py_buffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport INT64_MAX, int8_t, int16_t, int32_t, int64_t, uint32_t
 
+from kcore._native.endian cimport load_i32, load_i64, store_i32
 from kcore._native.wirebuf cimport (
-    Reader, View, Writer, check_pos, close_writer, load32, load64, open_writer, put_count,
+    Reader, View, Writer, close_writer, open_reader, open_writer, put_count,
     put_endpoints, put_i8, put_i16, put_i32, put_i64, put_topic, put_uvarint, raise_range,
-    raise_wire, read_count, read_string, read_tag, read_tag_count, read_topic, skip_tags, store32,
+    raise_wire, read_count, read_string, read_tag, read_tag_count, read_topic, skip_tags,
     take,
 )
 
@@ -160,10 +161,7 @@ def parse_fetch(object frame, Py_ssize_t pos, int version):
     cdef FetchRequest request = FetchRequest.__new__(FetchRequest)
     cdef Py_ssize_t count
     _check_version(version)
-    check_pos(pos, view.buffer.len)
-    r.base = <const unsigned char*> view.buffer.buf
-    r.p = r.base + pos
-    r.end = r.base + view.buffer.len
+    open_reader(&r, view, pos)
     _parse_scalars(&r, version, request)
     # A topic is at least its name or id, an empty array and, if flexible, an empty tag section.
     cdef Py_ssize_t topic_bytes = 18 if version >= TOPIC_ID_FROM else 3 if flexible else 6
@@ -191,16 +189,16 @@ cdef int _parse_scalars(Reader* r, int version, FetchRequest request) except -1:
     request.replica_epoch = -1
     request.topics, request.forgotten, request.rack_id = [], [], ""
     if version < 15:
-        request.replica_id = <int32_t> load32(take(r, 4, "FetchRequest.replica_id"))
+        request.replica_id = load_i32(take(r, 4, "FetchRequest.replica_id"))
     p = take(r, 13, "FetchRequest.max_wait_ms")
-    request.max_wait_ms = <int32_t> load32(p)
-    request.min_bytes = <int32_t> load32(p + 4)
-    request.max_bytes = <int32_t> load32(p + 8)
+    request.max_wait_ms = load_i32(p)
+    request.min_bytes = load_i32(p + 4)
+    request.max_bytes = load_i32(p + 8)
     request.isolation_level = <int8_t> p[12]
     if version >= 7:
         p = take(r, 8, "FetchRequest.session_id")
-        request.session_id = <int32_t> load32(p)
-        request.session_epoch = <int32_t> load32(p + 4)
+        request.session_id = load_i32(p)
+        request.session_epoch = load_i32(p + 4)
     return 0
 
 
@@ -217,22 +215,22 @@ cdef tuple _parse_topic(Reader* r, int version, bint flexible):
         count -= 1
         p = take(r, fixed_bytes, "FetchPartition")
         partition = FetchPartition.__new__(FetchPartition)
-        partition.index = <int32_t> load32(p)
+        partition.index = load_i32(p)
         p += 4
         partition.current_leader_epoch = partition.last_fetched_epoch = -1
         partition.log_start_offset = -1
         if version >= 9:
-            partition.current_leader_epoch = <int32_t> load32(p)
+            partition.current_leader_epoch = load_i32(p)
             p += 4
-        partition.fetch_offset = <int64_t> load64(p)
+        partition.fetch_offset = load_i64(p)
         p += 8
         if version >= 12:
-            partition.last_fetched_epoch = <int32_t> load32(p)
+            partition.last_fetched_epoch = load_i32(p)
             p += 4
         if version >= 5:
-            partition.log_start_offset = <int64_t> load64(p)
+            partition.log_start_offset = load_i64(p)
             p += 8
-        partition.max_bytes = <int32_t> load32(p)
+        partition.max_bytes = load_i32(p)
         partition.replica_directory_id = _ZERO_ID
         partition.high_watermark = INT64_MAX
         if flexible:
@@ -257,7 +255,7 @@ cdef int _parse_partition_tags(Reader* r, int version, FetchPartition partition)
         elif tag == 1 and version >= 18:
             if size != 8:
                 raise_wire(r, "FetchPartition.high_watermark", "8 bytes", size)
-            partition.high_watermark = <int64_t> load64(r.p)
+            partition.high_watermark = load_i64(r.p)
         r.p += size
     return 0
 
@@ -268,7 +266,7 @@ cdef tuple _parse_forgotten(Reader* r, int version, bint flexible):
     cdef Py_ssize_t count = read_count(r, flexible, 4, False, "ForgottenTopic.partitions")
     while count > 0:
         count -= 1
-        indexes.append(<int32_t> load32(take(r, 4, "ForgottenTopic.partitions")))
+        indexes.append(load_i32(take(r, 4, "ForgottenTopic.partitions")))
     if flexible:
         skip_tags(r, "ForgottenTopic.tags")
     return topic, indexes
@@ -290,8 +288,8 @@ cdef int _parse_tags(Reader* r, int version, FetchRequest request) except -1:
             request.cluster_id = read_string(&inner, True, True, "FetchRequest.cluster_id")
         elif tag == 1 and version >= 15:
             p = take(&inner, 12, "FetchRequest.replica_state")
-            request.replica_id = <int32_t> load32(p)
-            request.replica_epoch = <int64_t> load64(p + 4)
+            request.replica_id = load_i32(p)
+            request.replica_epoch = load_i64(p + 4)
             skip_tags(&inner, "ReplicaState.tags")
         else:
             continue
@@ -346,7 +344,7 @@ def build_fetch(int version, int32_t correlation_id, int32_t throttle_ms, int16_
             raise_range("FetchResponse", flushed_bytes, "a frame below 2 GiB")
         # Nobody has seen the first piece yet, so its length prefix may still be filled in.
         first = pieces[0]
-        store32(<unsigned char*> PyBytes_AS_STRING(first), <uint32_t> (flushed_bytes - 4))
+        store_i32(PyBytes_AS_STRING(first), <int32_t> (flushed_bytes - 4))
         return pieces
     finally:
         close_writer(&w)

@@ -20,11 +20,12 @@ from libc.stdint cimport (
 )
 from libc.string cimport memcpy, memmove
 
+from kcore._native.endian cimport load_i16, load_i32, load_i64, load_u16, load_u32, load_u64, store_i32
 from kcore._native.wirebuf cimport (
-    Reader, View, Writer, as_int, check_pos, close_writer, load16, load32, load64, open_writer,
+    Reader, View, Writer, as_int, close_writer, open_reader, open_writer,
     put_bytes, put_count, put_i8, put_i16, put_i32, put_i64, put_string, put_uuid,
     put_uvarint, raise_range, raise_wire, read_bytes, read_count, read_string, read_tag,
-    read_tag_count, reserve, skip_tags, store32, take,
+    read_tag_count, reserve, skip_tags, take,
 )
 
 cdef extern from *:
@@ -235,6 +236,7 @@ cdef int _decode_tags(Plan plan, Reader* r, object obj) except -1:
                      else _decode_one(field, &inner, field.nullable))
                 if inner.p != inner.end:
                     raise_wire(&inner, field.label, f"a tagged field of {inner.p - r.p} bytes", size)
+                r.elements_left = inner.elements_left
                 break
         r.p += size
     return 0
@@ -258,7 +260,7 @@ cdef object _decode_one(Field field, Reader* r, bint nullable):
     cdef uint64_t bits
     cdef double number
     if kind == INT32:
-        return <int32_t> load32(take(r, 4, field.label))
+        return load_i32(take(r, 4, field.label))
     if kind == STRING:
         return read_string(r, field.flexible, nullable, field.label)
     if kind == STRUCT:
@@ -266,9 +268,9 @@ cdef object _decode_one(Field field, Reader* r, bint nullable):
             return None
         return _decode_struct(field.plan, r)
     if kind == INT16:
-        return <int16_t> load16(take(r, 2, field.label))
+        return load_i16(take(r, 2, field.label))
     if kind == INT64:
-        return <int64_t> load64(take(r, 8, field.label))
+        return load_i64(take(r, 8, field.label))
     if kind == BOOL:
         return take(r, 1, field.label)[0] != 0
     if kind == INT8:
@@ -278,10 +280,10 @@ cdef object _decode_one(Field field, Reader* r, bint nullable):
     if kind == BYTES:
         return read_bytes(r, field.flexible, nullable, field.label)
     if kind == UINT16:
-        return load16(take(r, 2, field.label))
+        return load_u16(take(r, 2, field.label))
     if kind == UINT32:
-        return load32(take(r, 4, field.label))
-    bits = load64(take(r, 8, field.label))
+        return load_u32(take(r, 4, field.label))
+    bits = load_u64(take(r, 8, field.label))
     memcpy(&number, &bits, 8)
     return number
 
@@ -408,10 +410,7 @@ cdef class Codec:
         """The message that takes all bytes of `data` from `pos`."""
         cdef View view = View(data)
         cdef Reader r
-        check_pos(pos, view.buffer.len)
-        r.base = <const unsigned char*> view.buffer.buf
-        r.p = r.base + pos
-        r.end = r.base + view.buffer.len
+        open_reader(&r, view, pos)
         message = _decode_struct(self.plan, &r)
         if r.p != r.end:
             raise_wire(&r, self.plan.cls.__name__, "the end of the message", f"{r.end - r.p} more bytes")
@@ -439,7 +438,7 @@ cdef class Codec:
             _encode_struct(self.plan, &w, message, self.plan.cls.__name__)
             if w.p - w.base - 4 > 0x7FFFFFFF:
                 raise_range(self.plan.cls.__name__, w.p - w.base, "a frame below 2 GiB")
-            store32(w.base, <uint32_t> (w.p - w.base - 4))
+            store_i32(w.base, <int32_t> (w.p - w.base - 4))
             return PyBytes_FromStringAndSize(<const char*> w.base, w.p - w.base)
         finally:
             close_writer(&w)
@@ -493,14 +492,11 @@ cdef class HeaderParser:
         cdef const unsigned char* p
         cdef RequestHeader header = RequestHeader.__new__(RequestHeader)
         cdef int first = -1
-        check_pos(pos, view.buffer.len)
-        r.base = <const unsigned char*> view.buffer.buf
-        r.p = r.base + pos
-        r.end = r.base + view.buffer.len
+        open_reader(&r, view, pos)
         p = take(&r, 8, "RequestHeader")
-        header.api_key = <int16_t> load16(p)
-        header.api_version = <int16_t> load16(p + 2)
-        header.correlation_id = <int32_t> load32(p + 4)
+        header.api_key = load_i16(p)
+        header.api_version = load_i16(p + 2)
+        header.correlation_id = load_i32(p + 4)
         # Not compact even in header v2: Kafka kept it readable for every version of ApiVersions.
         header.client_id = read_string(&r, False, True, "RequestHeader.client_id")
         if 0 <= header.api_key < API_KEYS_MAX:

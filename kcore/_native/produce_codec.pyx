@@ -8,10 +8,11 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t
 
+from kcore._native.endian cimport load_i16, load_i32, store_i32
 from kcore._native.wirebuf cimport (
-    Reader, View, Writer, check_pos, close_writer, load16, load32, open_writer, put_count,
+    Reader, View, Writer, close_writer, open_reader, open_writer, put_count,
     put_endpoints, put_i8, put_i16, put_i32, put_i64, put_string, put_topic, put_uvarint,
-    raise_range, raise_wire, read_count, read_length, read_string, read_topic, skip_tags, store32,
+    raise_range, raise_wire, read_count, read_length, read_string, read_topic, skip_tags,
     take,
 )
 
@@ -89,16 +90,13 @@ def parse_produce(object frame, Py_ssize_t pos, int version):
     cdef Py_ssize_t topics
     cdef const unsigned char* p
     _check_version(version)
-    check_pos(pos, view.buffer.len)
-    r.base = <const unsigned char*> view.buffer.buf
-    r.p = r.base + pos
-    r.end = r.base + view.buffer.len
+    open_reader(&r, view, pos)
     if not isinstance(frame, memoryview):
         frame = memoryview(frame)
     request.transactional_id = read_string(&r, flexible, True, "ProduceRequest.transactional_id")
     p = take(&r, 6, "ProduceRequest.acks")
-    request.acks = <int16_t> load16(p)
-    request.timeout_ms = <int32_t> load32(p + 2)
+    request.acks = load_i16(p)
+    request.timeout_ms = load_i32(p + 2)
     request.partitions = []
     # A topic is at least its name or id, an empty array and, if flexible, an empty tag section.
     topics = read_count(&r, flexible, 18 if version >= TOPIC_ID_FROM else 3 if flexible else 6,
@@ -121,7 +119,7 @@ cdef int _parse_topic(Reader* r, int version, bint flexible, object frame, list 
     cdef int32_t index
     while count > 0:
         count -= 1
-        index = <int32_t> load32(take(r, 4, "PartitionProduceData.index"))
+        index = load_i32(take(r, 4, "PartitionProduceData.index"))
         size = read_length(r, flexible, 4, True, 0x7FFFFFFF, "PartitionProduceData.records")
         if size < 0:
             partitions.append((topic, index, None))
@@ -169,7 +167,7 @@ def build_produce(int version, int32_t correlation_id, int32_t throttle_ms, list
                 put_i8(&w, 0)
         if w.p - w.base - 4 > 0x7FFFFFFF:
             raise_range("ProduceResponse", w.p - w.base, "a frame below 2 GiB")
-        store32(w.base, <uint32_t> (w.p - w.base - 4))
+        store_i32(w.base, <int32_t> (w.p - w.base - 4))
         return PyBytes_FromStringAndSize(<const char*> w.base, w.p - w.base)
     finally:
         close_writer(&w)

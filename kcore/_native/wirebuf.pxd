@@ -3,58 +3,36 @@
 # A Reader never moves past its end; each take names the field, so that an error says which one.
 # A Writer owns malloc'ed memory: whoever calls `open_writer` calls `close_writer` on every path.
 
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint64_t
 from libc.string cimport memcpy
+
+from kcore._native.endian cimport store_i16, store_i32, store_i64
 
 cdef extern from *:
     """
-    #include <stdint.h>
-    #include <string.h>
     #if defined(__GNUC__) || defined(__clang__)
     #define KCORE_LIKELY(x) __builtin_expect(!!(x), 1)
     #else
     #define KCORE_LIKELY(x) (x)
     #endif
-    /* Shifts instead of casts: no alignment or byte order is assumed; compilers make one bswap. */
-    static inline uint16_t wire_load16(const unsigned char *p) {
-        return (uint16_t)((p[0] << 8) | p[1]);
-    }
-    static inline uint32_t wire_load32(const unsigned char *p) {
-        return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) | ((uint32_t)p[2] << 8) | p[3];
-    }
-    static inline uint64_t wire_load64(const unsigned char *p) {
-        return ((uint64_t)wire_load32(p) << 32) | wire_load32(p + 4);
-    }
-    static inline void wire_store16(unsigned char *p, uint16_t v) {
-        p[0] = (unsigned char)(v >> 8); p[1] = (unsigned char)v;
-    }
-    static inline void wire_store32(unsigned char *p, uint32_t v) {
-        p[0] = (unsigned char)(v >> 24); p[1] = (unsigned char)(v >> 16);
-        p[2] = (unsigned char)(v >> 8); p[3] = (unsigned char)v;
-    }
-    static inline void wire_store64(unsigned char *p, uint64_t v) {
-        wire_store32(p, (uint32_t)(v >> 32)); wire_store32(p + 4, (uint32_t)v);
-    }
     """
     bint likely "KCORE_LIKELY" (bint condition) nogil
-    uint16_t load16 "wire_load16" (const unsigned char* p) nogil
-    uint32_t load32 "wire_load32" (const unsigned char* p) nogil
-    uint64_t load64 "wire_load64" (const unsigned char* p) nogil
-    void store16 "wire_store16" (unsigned char* p, uint16_t value) nogil
-    void store32 "wire_store32" (unsigned char* p, uint32_t value) nogil
-    void store64 "wire_store64" (unsigned char* p, uint64_t value) nogil
 
 
 cdef enum:
     STRING_BYTES_MAX = 0x7FFF  # Kafka's bound, also of compact strings
     TAGS_MAX = 64  # of one tag section; no client sends more than a handful
     UVARINT_BYTES_MAX = 5
+    # Of all arrays of one message together. An element may take one byte on the wire but about a
+    # hundred as an object, so bytes alone would let one frame claim gigabytes.
+    ELEMENTS_MAX = 1 << 18
 
 
 cdef struct Reader:
     const unsigned char* base  # what error positions count from
     const unsigned char* p
     const unsigned char* end
+    Py_ssize_t elements_left
 
 
 cdef struct Writer:
@@ -76,7 +54,7 @@ cdef int raise_range(object field, object value, object expected) except -1
 
 
 # Reading.
-cdef int check_pos(Py_ssize_t pos, Py_ssize_t size) except -1
+cdef int open_reader(Reader* r, View view, Py_ssize_t pos) except -1
 cdef int64_t read_uvarint_slow(Reader* r, object field) except -1
 cdef Py_ssize_t read_length(Reader* r, bint compact, Py_ssize_t wide, bint nullable,
                             Py_ssize_t limit, object field) except -2
@@ -136,21 +114,21 @@ cdef inline int put_i8(Writer* w, int8_t value) except -1:
 
 cdef inline int put_i16(Writer* w, int16_t value) except -1:
     reserve(w, 2)
-    store16(w.p, <uint16_t> value)
+    store_i16(w.p, value)
     w.p += 2
     return 0
 
 
 cdef inline int put_i32(Writer* w, int32_t value) except -1:
     reserve(w, 4)
-    store32(w.p, <uint32_t> value)
+    store_i32(w.p, value)
     w.p += 4
     return 0
 
 
 cdef inline int put_i64(Writer* w, int64_t value) except -1:
     reserve(w, 8)
-    store64(w.p, <uint64_t> value)
+    store_i64(w.p, value)
     w.p += 8
     return 0
 

@@ -10,6 +10,8 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
+from kcore._native.endian cimport load_i16, load_i32
+
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char* data, Py_ssize_t size, const char* errors)
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
@@ -53,9 +55,14 @@ cdef int raise_range(object field, object value, object expected) except -1:
     raise ValueError(f"{field}: expected {expected}, got {value!r}")
 
 
-cdef int check_pos(Py_ssize_t pos, Py_ssize_t size) except -1:
-    if pos < 0 or pos > size:
-        raise WireError("frame", pos, f"a position in 0..{size}", pos)
+cdef int open_reader(Reader* r, View view, Py_ssize_t pos) except -1:
+    """Reads from byte `pos` to the end; positions in errors count from the start of the buffer."""
+    if pos < 0 or pos > view.buffer.len:
+        raise WireError("frame", pos, f"a position in 0..{view.buffer.len}", pos)
+    r.base = <const unsigned char*> view.buffer.buf
+    r.p = r.base + pos
+    r.end = r.base + view.buffer.len
+    r.elements_left = ELEMENTS_MAX
     return 0
 
 
@@ -90,9 +97,9 @@ cdef Py_ssize_t read_length(Reader* r, bint compact, Py_ssize_t wide, bint nulla
     if compact:
         size = read_uvarint(r, field) - 1
     elif wide == 2:
-        size = <int16_t> load16(take(r, 2, field))
+        size = load_i16(take(r, 2, field))
     else:
-        size = <int32_t> load32(take(r, 4, field))
+        size = load_i32(take(r, 4, field))
     if size < 0:
         if size == -1 and nullable:
             return -1
@@ -112,7 +119,7 @@ cdef Py_ssize_t read_count(Reader* r, bint compact, Py_ssize_t element_bytes, bi
     if compact:
         count = read_uvarint(r, field) - 1
     else:
-        count = <int32_t> load32(take(r, 4, field))
+        count = load_i32(take(r, 4, field))
     if count < 0:
         if count == -1 and nullable:
             return -1
@@ -120,6 +127,9 @@ cdef Py_ssize_t read_count(Reader* r, bint compact, Py_ssize_t element_bytes, bi
     if count > (r.end - r.p) // element_bytes:
         raise_wire(&at, field,
                    f"at most {(r.end - r.p) // element_bytes} elements in the bytes that remain", count)
+    if count > r.elements_left:
+        raise_wire(&at, field, f"at most {ELEMENTS_MAX} elements in one message", count)
+    r.elements_left -= count
     return count
 
 

@@ -5,6 +5,7 @@ from kbroker.wire import messages
 from kbroker.wire.apis import FETCH
 from kbroker.wire.errors import BadRequest
 from kbroker.wire.schema import fetch as schema
+
 from kcore._native.fetch_codec import FetchResult, build_fetch, parse_fetch
 
 VERSIONS = range(4, 19)
@@ -80,7 +81,9 @@ def test_request_fields(version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_consumer_request_has_kafka_defaults(version):
-    request = parse_fetch(messages.encode_request(FETCH, version, schema.FetchRequest()), 0, version)
+    request = parse_fetch(
+        messages.encode_request(FETCH, version, schema.FetchRequest()), 0, version
+    )
     assert (request.replica_id, request.replica_epoch, request.cluster_id) == (-1, -1, None)
     assert (request.topics, request.forgotten, request.rack_id) == ([], [], "")
 

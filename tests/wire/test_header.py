@@ -1,4 +1,4 @@
-"""Headers: both versions of the request header, the ApiVersions exception of the response header."""
+"""Headers: both request versions, and the exception that ApiVersions makes of the response."""
 
 import pytest
 from kbroker.wire import apis

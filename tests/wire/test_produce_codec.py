@@ -15,6 +15,7 @@ from kbroker.wire.schema.produce import (
     TopicProduceData,
     TopicProduceResponse,
 )
+
 from kcore._native.produce_codec import ProduceResult, build_produce, parse_produce
 
 VERSIONS = range(3, 14)
@@ -54,9 +55,11 @@ def test_request_fields(version):
     request = parse_produce(frame, 4, version)
     topic = topic_of(version)
     assert (request.transactional_id, request.acks, request.timeout_ms) == ("txn", -1, 30_000)
-    assert [
-        (t, i, None if span is None else bytes(span)) for t, i, span in request.partitions
-    ] == [(topic, 3, b"batch bytes"), (topic, -1, None), (topic, 4, b"")]
+    assert [(t, i, None if span is None else bytes(span)) for t, i, span in request.partitions] == [
+        (topic, 3, b"batch bytes"),
+        (topic, -1, None),
+        (topic, 4, b""),
+    ]
 
 
 def test_null_transactional_id():
