@@ -20,7 +20,7 @@ from kbroker.base.config_types import (
     Key,
     UpdateMode,
     keys_of,
-    nearest_name,
+    unknown_key,
 )
 from kbroker.base.coordinator_keys import GroupKeys, TransactionKeys
 from kbroker.base.listeners import (
@@ -107,6 +107,30 @@ class BrokerConfig(
             ),
             warnings=self.warnings,
         )
+
+    def with_stored(
+        self, *, dynamic_default: Layer, dynamic_broker: Layer
+    ) -> tuple[BrokerConfig, list[str]]:
+        """`with_dynamic` for values that an earlier run stored, and why some were left out: what
+        another version or another static value allowed must not keep the broker from starting."""
+        ignored: list[str] = []
+        layers = []
+        for layer in (dynamic_default, dynamic_broker):
+            kept = {}
+            for name, text in layer.items():
+                key = self.KEYS.get(name)
+                if key is None:
+                    ignored.append(unknown_key(name, self.KEYS))
+                elif not key.takes(text):
+                    ignored.append(f"{name}: not {key.allowed}")
+                else:
+                    kept[name] = text
+            layers.append(kept)
+        try:
+            changed = self.with_dynamic(dynamic_default=layers[0], dynamic_broker=layers[1])
+        except ConfigError as wrong:
+            return self, [*ignored, *str(wrong).splitlines()]
+        return changed, ignored
 
     warnings: tuple[str, ...]
     _layers: tuple[tuple[ConfigSource, Layer], ...]
@@ -214,12 +238,6 @@ class BrokerConfig(
                 typed[key.attr] = source.scale(values[source.name])
         vars(self).update(typed)
         return problems
-
-
-def unknown_key(name: str, keys: Mapping[str, Key[Any]]) -> str:
-    """The sentence about a key that nobody declared."""
-    nearest = nearest_name(name, keys)
-    return f"unknown configuration key {name}" + (f": did you mean {nearest}?" if nearest else "")
 
 
 def _relations(config: BrokerConfig) -> list[str]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kbroker.base.broker_config import unknown_key
-from kbroker.base.config_types import ConfigError, Key
+from kbroker.base.config_types import ConfigError, Key, unknown_key
 from kbroker.base.properties import parse_properties
 
 ENV_PREFIX = "KCORE_"

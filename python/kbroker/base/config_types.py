@@ -287,6 +287,14 @@ class Key(Generic[T]):
             raise self._refusal(text)
         return value
 
+    def takes(self, text: str) -> bool:
+        """Whether `parse` would."""
+        try:
+            self.parse(text)
+        except ConfigError:
+            return False
+        return True
+
     def format(self, value: T) -> str | None:
         return None if value is None else self.type.format(value)
 
@@ -366,3 +374,9 @@ def nearest_name(name: str, names: Mapping[str, object]) -> str | None:
 
     matches = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def unknown_key(name: str, keys: Mapping[str, Key[Any]]) -> str:
+    """The sentence about a key that nobody declared."""
+    nearest = nearest_name(name, keys)
+    return f"unknown configuration key {name}" + (f": did you mean {nearest}?" if nearest else "")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from kbroker.base.broker_config import BrokerConfig, unknown_key
+from kbroker.base.broker_config import BrokerConfig
 from kbroker.base.config_types import (
     BOOLEAN,
     DOUBLE,
@@ -27,6 +27,7 @@ from kbroker.base.config_types import (
     keys_of,
     list_of,
     one_of,
+    unknown_key,
 )
 from kbroker.base.log_keys import CODECS, HOUR_MS, WEEK_MS
 from kcore.limits import SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
@@ -212,11 +213,18 @@ class TopicConfig(TopicKeys):
                 values[key.attr] = key.parse(text)
             except ConfigError as wrong:
                 problems.append(str(wrong))
-        if problems:
-            raise ConfigError("\n".join(problems))
         vars(self).update(
             values, _broker=broker, overrides=MappingProxyType(dict(sorted(overrides.items())))
         )
+        problems = problems or _relations(self)
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+    @classmethod
+    def of_stored(cls, broker: BrokerConfig, overrides: Mapping[str, str]) -> TopicConfig:
+        """The configuration of stored overrides, without those this version does not take: what
+        another version allowed must not keep a topic from opening."""
+        return cls(broker, {name: text for name, text in overrides.items() if _takes(name, text)})
 
     def synonyms_of(self, key: Key[Any]) -> tuple[ConfigSynonym, ...]:
         """The topic's own value, then everything the broker key could take its value from."""
@@ -258,6 +266,24 @@ class TopicConfig(TopicKeys):
 
     def __repr__(self) -> str:
         return f"TopicConfig({dict(self.overrides)})"
+
+
+def _takes(name: str, text: str) -> bool:
+    key = TopicConfig.KEYS.get(name)
+    return key is not None and key.takes(text)
+
+
+def _relations(config: TopicConfig) -> list[str]:
+    """Rules between keys, which single values cannot tell: a sentence for each broken one."""
+    problems = []
+    if config.min_compaction_lag_ms > config.max_compaction_lag_ms:
+        problems.append(
+            f"min.compaction.lag.ms = {config.min_compaction_lag_ms}: must be at most "
+            f"max.compaction.lag.ms = {config.max_compaction_lag_ms}"
+        )
+    if config.remote_storage_enable:
+        problems.append("remote.storage.enable = 'true': there is no tiered storage here")
+    return problems
 
 
 def _plan() -> tuple[tuple[Key[Any], str], ...]:

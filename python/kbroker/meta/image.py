@@ -15,7 +15,6 @@ SHARE_TOPIC = "__share_group_state"
 INTERNAL_TOPICS = frozenset({GROUP_TOPIC, TRANSACTION_TOPIC, SHARE_TOPIC})
 
 NO_LEADER = -1
-_EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class TopicImage:
     name: str
     topic_id: bytes
     partitions: tuple[PartitionImage, ...]
-    configs: Mapping[str, str] = field(default=_EMPTY)
+    configs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_internal(self) -> bool:

@@ -1,0 +1,454 @@
+"""The one writer of metadata: topics, partitions, dynamic configuration.
+
+Order is what makes a crash harmless. A creation commits to the store first and makes its logs
+second: after a crash between the two, `LogManager.open_all` finds partitions without a directory
+and makes them. A deletion commits first too: what is left of it are directories of a topic id that
+is in no image, which `open_all` sets aside as `-stray` and never serves, so nothing comes back to
+life, not even under the same name. A change is visible (in `image`) before its caller is answered.
+
+Changes run one at a time, under a lock; readers take `image` and keep it for as long as they like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from kbroker.base import errors
+from kbroker.base.check import invariant
+from kbroker.base.config import BrokerConfig, ConfigError, TopicConfig, UpdateMode
+from kbroker.base.config_ops import ConfigOp, apply_ops
+from kbroker.base.errors import KafkaError
+from kbroker.base.ids import is_usable_id, make_uuid
+from kbroker.base.rng import Rng
+from kbroker.broker.topic_store import TopicStore
+from kbroker.meta import codec
+from kbroker.meta.image import INTERNAL_TOPICS, ClusterImage, TopicImage
+from kbroker.meta.placement import Candidate
+from kbroker.meta.store.base import MetadataStore
+from kbroker.meta.topic_rules import (
+    NewTopic,
+    check_name,
+    checked_topic_config,
+    collision_key,
+    internal_topic,
+    plan_partitions,
+    plan_topic,
+)
+from kcore.errors import CoreError
+
+if TYPE_CHECKING:
+    from kbroker.broker.services import Services
+
+log = logging.getLogger("kbroker.topics")
+
+Outcome = TopicImage | KafkaError
+_NO_CONFIGS: Mapping[str, str] = {}
+
+
+class TopicService:
+    """`await TopicService.open(store, config, ...)`, then `attach(services)` once logs are there.
+
+    `image` is the cluster as of now, `config` the broker's configuration with the dynamic layers
+    of the store. Methods on one topic raise KafkaError; those on several return one outcome each.
+    """
+
+    def __init__(self, store: MetadataStore, config: BrokerConfig, node_id: int, rng: Rng) -> None:
+        self.image = ClusterImage()
+        self.config = config
+        self._store = TopicStore(store)
+        self._node_id = node_id
+        self._rng = rng
+        self._services: Services | None = None
+        self._lock = asyncio.Lock()
+        self._names: dict[str, str] = {}  # collision key -> name
+        self._configs: dict[str, TopicConfig] = {}  # of topics with overrides
+        self._inherited = TopicConfig(config)
+
+    @classmethod
+    async def open(
+        cls, store: MetadataStore, config: BrokerConfig, *, node_id: int, rng: Rng
+    ) -> TopicService:
+        service = cls(store, config, node_id, rng)
+        await service._load()
+        return service
+
+    def attach(self, services: Services) -> None:
+        """From here on changes reach the logs, and `services.config` follows."""
+        self._services = services
+
+    def topic_config(self, name: str) -> TopicConfig:
+        """The configuration of a topic that is in `image`."""
+        return self._configs.get(name, self._inherited)
+
+    # Topics
+
+    async def create_topic(
+        self,
+        name: str,
+        partitions: int = -1,
+        replication_factor: int = -1,
+        assignments: Mapping[int, Sequence[int]] | None = None,
+        configs: Mapping[str, str | None] = _NO_CONFIGS,
+        validate_only: bool = False,
+    ) -> TopicImage:
+        new = NewTopic(name, partitions, replication_factor, assignments, configs)
+        return _only(await self.create_topics([new], validate_only=validate_only))
+
+    async def create_topics(
+        self, wanted: Sequence[NewTopic], *, validate_only: bool = False
+    ) -> list[Outcome]:
+        """All that can be made, in one transaction; for the others, why not."""
+        async with self._lock:
+            return await self._create(wanted, validate_only)
+
+    async def ensure_topics(self, names: Iterable[str]) -> dict[str, Outcome]:
+        """Topics that exist, or are made with the broker's defaults; internal ones with theirs."""
+        async with self._lock:
+            outcomes: dict[str, Outcome] = {}
+            wanted = []
+            for name in dict.fromkeys(names):
+                topic = self.image.topics.get(name)
+                if topic is not None:
+                    outcomes[name] = topic
+                    continue
+                try:
+                    wanted.append(self._automatic(name))
+                except KafkaError as refused:
+                    outcomes[name] = refused
+            made = await self._create(wanted, validate_only=False)
+            outcomes.update(zip((new.name for new in wanted), made, strict=True))
+            return outcomes
+
+    async def delete_topic(self, topic: str | bytes) -> TopicImage:
+        """`topic` is a name or an id."""
+        return _only(await self.delete_topics([topic]))
+
+    async def delete_topics(self, topics: Sequence[str | bytes]) -> list[Outcome]:
+        async with self._lock:
+            outcomes = [self._deletable(topic) for topic in topics]
+            doomed = {topic.name: topic for topic in outcomes if isinstance(topic, TopicImage)}
+            if doomed:
+                failure = await self._forget(list(doomed.values()))
+                if failure is not None:
+                    return [
+                        failure if isinstance(outcome, TopicImage) else outcome
+                        for outcome in outcomes
+                    ]
+            return outcomes
+
+    async def create_partitions(
+        self,
+        name: str,
+        count: int,
+        assignments: Sequence[Sequence[int]] | None = None,
+        validate_only: bool = False,
+    ) -> TopicImage:
+        """`count` is the number of partitions the topic is to have in all."""
+        async with self._lock:
+            topic = self._existing(name)
+            if topic.is_internal:
+                raise KafkaError(
+                    errors.INVALID_TOPIC_EXCEPTION,
+                    f"The number of partitions of the internal topic {name} cannot change.",
+                )
+            start = self._rng.below(len(self._brokers()))
+            grown = plan_partitions(topic, count, assignments, self._brokers(), start=start)
+            if validate_only:
+                return grown
+            first = len(topic.partitions)
+            revision = await self._store.grow(grown, first)
+            failure = await self._make_logs(grown, first_partition=first)
+            if failure is not None:
+                # Never attached to the image, so nobody can have written to one of them.
+                await self._store.undo_grow(topic, grown)
+                raise failure
+            self.image = self.image.with_topics(revision, put=[grown])
+            return grown
+
+    # Configuration
+
+    async def edit_topic_configs(
+        self, name: str, ops: Sequence[ConfigOp], *, validate_only: bool = False
+    ) -> None:
+        """Applies `ops` to the topic's overrides; acts at once."""
+
+        def edited(topic: TopicImage) -> dict[str, str]:
+            inherited = self._inherited
+            return apply_ops(
+                TopicConfig.KEYS, topic.configs, ops, lambda key: getattr(inherited, key.attr)
+            )
+
+        await self._change_topic_configs(name, edited, validate_only)
+
+    async def replace_topic_configs(
+        self, name: str, configs: Mapping[str, str], *, validate_only: bool = False
+    ) -> None:
+        """Makes `configs` the topic's overrides: those not in it go."""
+        await self._change_topic_configs(name, lambda _: dict(configs), validate_only)
+
+    async def edit_broker_configs(
+        self, name: str, ops: Sequence[ConfigOp], *, validate_only: bool = False
+    ) -> None:
+        """`name` is this broker's id, or empty for the defaults of all brokers."""
+
+        def edited(overrides: Mapping[str, str]) -> dict[str, str]:
+            config = self.config
+            return apply_ops(
+                BrokerConfig.KEYS, overrides, ops, lambda key: getattr(config, key.attr)
+            )
+
+        await self._change_broker_configs(name, edited, validate_only)
+
+    async def replace_broker_configs(
+        self, name: str, configs: Mapping[str, str], *, validate_only: bool = False
+    ) -> None:
+        await self._change_broker_configs(name, lambda _: dict(configs), validate_only)
+
+    # The rest is private.
+
+    async def _load(self) -> None:
+        self.image = codec.load_image(*await self._store.read_all())
+        broker_configs = self.image.broker_configs
+        self.config, ignored = self.config.with_stored(
+            dynamic_default=broker_configs.get("", _NO_CONFIGS),
+            dynamic_broker=broker_configs.get(str(self._node_id), _NO_CONFIGS),
+        )
+        for why in ignored:
+            log.warning("stored broker configuration ignored: %s", why)
+        self._inherited = TopicConfig(self.config)
+        for topic in self.image.topics.values():
+            self._names[collision_key(topic.name)] = topic.name
+            self._note_config(topic)
+
+    def _note_config(self, topic: TopicImage) -> None:
+        if topic.configs:
+            self._configs[topic.name] = TopicConfig.of_stored(self.config, topic.configs)
+        else:
+            self._configs.pop(topic.name, None)
+
+    def _brokers(self) -> list[Candidate]:
+        return [Candidate(self._node_id, self.config.broker_rack)]
+
+    def _existing(self, name: str) -> TopicImage:
+        topic = self.image.topics.get(name)
+        if topic is None:
+            raise KafkaError(errors.UNKNOWN_TOPIC_OR_PARTITION)
+        return topic
+
+    def _automatic(self, name: str) -> NewTopic:
+        if name in INTERNAL_TOPICS:
+            return internal_topic(name, self.config, len(self._brokers()))
+        return NewTopic(name)
+
+    async def _create(self, wanted: Sequence[NewTopic], validate_only: bool) -> list[Outcome]:
+        outcomes = self._plan(wanted)
+        planned = [topic for topic in outcomes if isinstance(topic, TopicImage)]
+        if validate_only or not planned:
+            return outcomes
+        failed: dict[str, KafkaError] = {}
+        try:
+            revision = await self._store.create(planned)
+        except KafkaError as refused:
+            return [refused if isinstance(o, TopicImage) else o for o in outcomes]
+        for topic in planned:
+            # New logs read their configuration through `topic_config`.
+            self._note_config(topic)
+            failure = await self._make_logs(topic)
+            if failure is not None:
+                failed[topic.name] = failure
+                self._configs.pop(topic.name, None)
+        await self._store.undo_create([topic for topic in planned if topic.name in failed])
+        made = [topic for topic in planned if topic.name not in failed]
+        for topic in made:
+            self._names[collision_key(topic.name)] = topic.name
+        self.image = self.image.with_topics(revision, put=made)
+        return [
+            failed.get(outcome.name, outcome) if isinstance(outcome, TopicImage) else outcome
+            for outcome in outcomes
+        ]
+
+    def _plan(self, wanted: Sequence[NewTopic]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        names = dict(self._names) if len(wanted) > 1 else self._names
+        for new in wanted:
+            try:
+                check_name(new.name)
+                taken = names.get(collision_key(new.name))
+                if taken == new.name:
+                    raise KafkaError(
+                        errors.TOPIC_ALREADY_EXISTS, f"Topic '{new.name}' already exists."
+                    )
+                if taken is not None:
+                    raise KafkaError(
+                        errors.INVALID_TOPIC_EXCEPTION,
+                        f"Topic '{new.name}' collides with existing topic: {taken}.",
+                    )
+                brokers = self._brokers()
+                start = self._rng.below(len(brokers))
+                outcomes.append(
+                    plan_topic(new, self._new_topic_id(), self.config, brokers, start=start)
+                )
+            except KafkaError as refused:
+                outcomes.append(refused)
+                continue
+            if names is not self._names:
+                names[collision_key(new.name)] = new.name
+        return outcomes
+
+    def _new_topic_id(self) -> bytes:
+        for _ in range(100):
+            topic_id = make_uuid(self._rng.random_bytes(16))
+            if is_usable_id(topic_id) and topic_id not in self.image.topics_by_id:
+                return topic_id
+        raise RuntimeError("the source of randomness repeats itself")
+
+    async def _make_logs(self, topic: TopicImage, *, first_partition: int = 0) -> KafkaError | None:
+        """Makes the logs of this broker's new partitions; takes them all back if one fails."""
+        if self._services is None:
+            return None
+        logs = self._services.logs
+        config = self.topic_config(topic.name)
+        made: list[int] = []
+        for partition in topic.partitions[first_partition:]:
+            if self._node_id not in partition.replicas:
+                continue
+            try:
+                logs.create(topic.name, partition.index, topic.topic_id, config)
+            except (CoreError, OSError) as failed:
+                log.error("cannot create %s-%d: %s", topic.name, partition.index, failed)
+                self._delete_logs(topic.name, made)
+                return KafkaError(
+                    errors.KAFKA_STORAGE_ERROR,
+                    f"Cannot create partition {partition.index} of {topic.name}: {failed}",
+                )
+            made.append(partition.index)
+            # A directory takes a millisecond or so; a topic of thousands must not stop the loop.
+            await asyncio.sleep(0)
+        return None
+
+    def _delete_logs(self, name: str, indexes: Iterable[int]) -> None:
+        if self._services is None:
+            return
+        for index in indexes:
+            try:
+                self._services.logs.delete(name, index)
+            except (CoreError, OSError) as failed:
+                # The topic is gone already; its directory becomes a stray at the next start.
+                log.error("cannot delete %s-%d: %s", name, index, failed)
+
+    def _deletable(self, ref: str | bytes) -> Outcome:
+        if not self.config.delete_topic_enable:
+            return KafkaError(errors.TOPIC_DELETION_DISABLED)
+        if isinstance(ref, str):
+            topic = self.image.topics.get(ref)
+            unknown = errors.UNKNOWN_TOPIC_OR_PARTITION
+        else:
+            topic = self.image.topics_by_id.get(ref)
+            unknown = errors.UNKNOWN_TOPIC_ID
+        if topic is None:
+            return KafkaError(unknown)
+        if topic.is_internal:
+            return KafkaError(
+                errors.INVALID_TOPIC_EXCEPTION,
+                f"The internal topic {topic.name} cannot be deleted.",
+            )
+        return topic
+
+    async def _forget(self, doomed: Sequence[TopicImage]) -> KafkaError | None:
+        """Deletes topics: store, image, logs, in this order."""
+        try:
+            revision = await self._store.delete(doomed)
+        except KafkaError as failure:
+            return failure
+        self.image = self.image.with_topics(revision, removed=[topic.name for topic in doomed])
+        for topic in doomed:
+            self._names.pop(collision_key(topic.name), None)
+            self._configs.pop(topic.name, None)
+            self._delete_logs(topic.name, (partition.index for partition in topic.partitions))
+            if self._services is not None:
+                for partition in topic.partitions:
+                    # Whoever waits for its records learns that there will be none.
+                    self._services.purgatory.wake((topic.topic_id, partition.index))
+                self._services.metrics.drop_topic(topic.name)
+            await asyncio.sleep(0)
+        return None
+
+    async def _change_topic_configs(
+        self, name: str, compute: Callable[[TopicImage], dict[str, str]], validate_only: bool
+    ) -> None:
+        async with self._lock:
+            topic = self._existing(name)
+            try:
+                overrides = compute(topic)
+            except ConfigError as wrong:
+                raise KafkaError(errors.INVALID_CONFIG, str(wrong)) from None
+            config = checked_topic_config(self.config, overrides)
+            if validate_only or config.overrides == topic.configs:
+                return
+            changed = TopicImage(topic.name, topic.topic_id, topic.partitions, config.overrides)
+            revision = await self._store.configure(changed)
+            self.image = self.image.with_topics(revision, put=[changed])
+            self._note_config(changed)
+            self._configure_logs(name)
+
+    async def _change_broker_configs(
+        self,
+        name: str,
+        compute: Callable[[Mapping[str, str]], dict[str, str]],
+        validate_only: bool,
+    ) -> None:
+        async with self._lock:
+            try:
+                overrides = compute(self.image.broker_configs.get(name, _NO_CONFIGS))
+                _check_dynamic(name, overrides)
+                changed = (
+                    self.config.with_dynamic(dynamic_broker=overrides)
+                    if name
+                    else self.config.with_dynamic(dynamic_default=overrides)
+                )
+            except ConfigError as wrong:
+                # Kafka's choice of code for broker configurations, which clients rely on.
+                raise KafkaError(errors.INVALID_REQUEST, str(wrong)) from None
+            if validate_only:
+                return
+            revision = await self._store.configure_broker(name, codec.encode_configs(overrides))
+            self.image = self.image.with_broker_config(revision, name, overrides)
+            self._swap_config(changed)
+
+    def _swap_config(self, config: BrokerConfig) -> None:
+        before = {name: self.topic_config(name) for name in self.image.topics}
+        self.config = config
+        self._inherited = TopicConfig(config)
+        for topic in self.image.topics.values():
+            self._note_config(topic)
+        if self._services is not None:
+            self._services.config = config
+        for name, old in before.items():
+            if self.topic_config(name) != old:
+                self._configure_logs(name)
+
+    def _configure_logs(self, name: str) -> None:
+        if self._services is not None:
+            self._services.logs.configure(name, self.topic_config(name))
+
+
+def _only(outcomes: Sequence[Outcome]) -> TopicImage:
+    invariant(len(outcomes) == 1, "one topic has one outcome")
+    if isinstance(outcomes[0], KafkaError):
+        raise outcomes[0]
+    return outcomes[0]
+
+
+def _check_dynamic(name: str, overrides: Mapping[str, str]) -> None:
+    """ConfigError when a key cannot change while the broker runs, or not for all brokers."""
+    for key_name in overrides:
+        key = BrokerConfig.KEYS.get(key_name)
+        if key is None:
+            continue  # the config object refuses it, with the nearest name
+        if key.mode is UpdateMode.READ_ONLY:
+            raise ConfigError(f"{key_name} cannot be changed while the broker runs")
+        if not name and key.mode is UpdateMode.PER_BROKER:
+            raise ConfigError(f"{key_name} can only be set for one broker, not for all")
