@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kcore._native.batch import BatchInfo, inspect
+    from kcore._native.columns import Columns, decode
     from kcore._native.crc32c import crc32c
     from kcore._native.encoder import encode, rebuild
     from kcore._native.records import (
@@ -35,12 +36,15 @@ if TYPE_CHECKING:
         TornTail,
         UnsupportedCodec,
     )
+    from kcore.types import ControlMarker
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchInfo",
     "ClosedError",
+    "Columns",
+    "ControlMarker",
     "CoreError",
     "CorruptBatch",
     "DamagedRange",
@@ -55,6 +59,7 @@ __all__ = [
     "UnsupportedCodec",
     "check_produced",
     "crc32c",
+    "decode",
     "encode",
     "find_timestamp",
     "inspect",
@@ -66,6 +71,7 @@ __all__ = [
 
 _HOMES = {
     "kcore._native.batch": ("BatchInfo", "inspect"),
+    "kcore._native.columns": ("Columns", "decode"),
     "kcore._native.crc32c": ("crc32c",),
     "kcore._native.encoder": ("encode", "rebuild"),
     "kcore._native.records": (
@@ -90,6 +96,7 @@ _HOMES = {
         "TornTail",
         "UnsupportedCodec",
     ),
+    "kcore.types": ("ControlMarker",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

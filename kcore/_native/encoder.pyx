@@ -422,7 +422,7 @@ cdef class _Source:
             not isinstance(given[1], (bytes, str, type(None)))
         ):
             s.take_buffer(given[0], given[1])
-        elif hasattr(given, "buffers") and hasattr(given, "type"):
+        elif hasattr(given, "combine_chunks") or (hasattr(given, "buffers") and hasattr(given, "type")):
             s.take_arrow(given)
         else:
             s.take_list(list(given))
@@ -446,9 +446,7 @@ cdef class _Source:
 
     cdef int take_arrow(self, array) except -1:
         if hasattr(array, "combine_chunks"):
-            array = array.combine_chunks()
-            if hasattr(array, "num_chunks"):
-                array = array.chunk(0)
+            array = array.combine_chunks()  # a column of a table
         kind = str(array.type)
         if kind not in ("binary", "string", "large_binary", "large_string"):
             array = array.cast("large_binary")
