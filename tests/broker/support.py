@@ -1,8 +1,9 @@
-"""A server with made-up handlers and a manual clock, and a client of bare bytes, for the shell's tests."""
+"""A server with made-up handlers and a manual clock, and a client of bare bytes."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
@@ -58,10 +59,8 @@ class Client:
 
     async def close(self) -> None:
         self._writer.close()
-        try:
+        with contextlib.suppress(OSError):
             await self._writer.wait_closed()
-        except OSError:
-            pass
 
 
 class Harness:

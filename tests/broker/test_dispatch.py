@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
 from kbroker.base import errors
 from kbroker.base.clock import ManualClock
 from kbroker.base.metrics import BrokerMetrics
@@ -22,6 +21,7 @@ from kbroker.broker.purgatory import Outcome, Purgatory
 from kbroker.broker.registry import Registry, handles, handles_raw
 from kbroker.wire import apis, messages
 from kbroker.wire.schema.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
+
 from kcore.errors import StorageFailed
 from tests.broker.support import run
 

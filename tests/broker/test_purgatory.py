@@ -1,4 +1,4 @@
-"""Goal: a parked operation ends exactly once, for the right reason, and waking costs what it should.
+"""Goal: a parked operation ends exactly once, for the right reason; waking costs what it should.
 
 Method: a manual clock, a deferred-call list and a fake timer stand in for the loop; coroutines are
 driven by hand as dispatch does it.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-
 from kbroker.base import limits
 from kbroker.base.clock import ManualClock
 from kbroker.broker.purgatory import Outcome, ParkedOperation, Purgatory

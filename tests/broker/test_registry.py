@@ -1,11 +1,10 @@
-"""Goal: registering is decorating, and the table says what dispatch serves and ApiVersions tells."""
+"""Goal: registering is decorating; one table says what is served and what ApiVersions tells."""
 
 from __future__ import annotations
 
 from types import ModuleType
 
 import pytest
-
 from kbroker.base.check import InvariantError
 from kbroker.broker import registry
 from kbroker.broker.registry import Registry, handlers_in, handles, handles_raw

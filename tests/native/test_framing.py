@@ -1,5 +1,5 @@
-"""Goal: requests come out of any chunking of the bytes as they went in, memory follows what arrived,
-and nothing but a BadFrame leaves for bytes that are no request.
+"""Goal: requests come out of any chunking of the bytes as they went in, memory follows what has
+arrived, and nothing but a BadFrame leaves for bytes that are no request.
 
 Method: the same stream is fed whole, byte by byte and in random cuts; sizes are watched through
 `capacity` and `held_bytes`; headers are made with obvious Python.

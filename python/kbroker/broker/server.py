@@ -89,7 +89,8 @@ class Server:
         self._loop: asyncio.AbstractEventLoop
         self._sessions: set[Session] = set()
         self._per_ip: dict[str, int] = {}
-        self._over_budget: set[Session] = set()
+        self._over_budget: dict[Session, None] = {}  # in the order they came
+        self._finisher: Session | None = None
         self._complaints: dict[str, tuple[int, int]] = {}
         self._arrivals: set[asyncio.Task[None]] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
@@ -115,7 +116,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         for listener in self.listeners:
             self._loop.add_reader(listener.sock, self._accept, listener)
-        self._sweep()
+        self._tick()
 
     async def stop(self, finish_parked: Callable[[], None]) -> None:
         """Takes no more connections and requests, lets `finish_parked` answer what is parked, and
@@ -224,9 +225,11 @@ class Server:
 
     def closed(self, session: Session) -> None:
         self._sessions.discard(session)
-        self._over_budget.discard(session)
+        self._over_budget.pop(session, None)
         self.metrics.connections_open -= 1
         self._forget_address(session.peer)
+        if self._finisher is session:
+            self._finisher = None
         self._share_budget()
 
     def _forget_address(self, ip: str) -> None:
@@ -236,11 +239,34 @@ class Server:
         else:
             self._per_ip.pop(ip, None)
 
-    def over_budget(self) -> bool:
-        return self.pool.held_bytes > limits.RECEIVED_BYTES_MAX
+    def may_read(self, session: Session) -> bool:
+        """Over the memory budget only one connection reads on, so that its request gets done and
+        its bytes come free; if all of them stopped, none ever would. The others wait in line."""
+        if self.pool.held_bytes <= limits.RECEIVED_BYTES_MAX:
+            return True
+        if self._finisher is None:
+            self._finisher = session
+        if self._finisher is session:
+            return True
+        self._over_budget[session] = None
+        return False
 
-    def wait_for_budget(self, session: Session) -> None:
-        self._over_budget.add(session)
+    def request_taken(self, session: Session) -> None:
+        if self._finisher is session:
+            self._finisher = None
+            self._share_budget()
+
+    def _share_budget(self) -> None:
+        if not self._over_budget:
+            return
+        if self.pool.held_bytes < limits.RECEIVED_BYTES_RESUME:
+            waiting, self._over_budget = self._over_budget, {}
+            for session in waiting:
+                session.budget_freed()
+        elif self._finisher is None:
+            session = next(iter(self._over_budget))
+            del self._over_budget[session]
+            session.budget_freed()
 
     def complain(self, peer: str, text: str) -> None:
         """One line a second and peer at most; what was left out is counted in the next one."""
@@ -257,18 +283,19 @@ class Server:
 
     # ------------------------------------------------------------- the tick
 
-    def _sweep(self) -> None:
+    def sessions(self) -> list[Session]:
+        return list(self._sessions)
+
+    def sweep(self) -> None:
+        """Holds every connection to its deadlines, as of the clock."""
         self.now_ms = self.clock.monotonic_ms()
         for session in list(self._sessions):
             session.sweep(self.now_ms)
         self._share_budget()
-        self._sweep_handle = self._loop.call_later(limits.SWEEP_INTERVAL_MS / 1000, self._sweep)
 
-    def _share_budget(self) -> None:
-        if self._over_budget and self.pool.held_bytes < limits.RECEIVED_BYTES_RESUME:
-            waiting, self._over_budget = self._over_budget, set()
-            for session in waiting:
-                session.budget_freed()
+    def _tick(self) -> None:
+        self.sweep()
+        self._sweep_handle = self._loop.call_later(limits.SWEEP_INTERVAL_MS / 1000, self._tick)
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:

@@ -148,6 +148,7 @@ class Session(asyncio.BufferedProtocol):
         if handled:
             self._saw_request = True
             self._partial_since_ms = 0
+            self._server.request_taken(self)
         self._last_active_ms = self._server.now_ms
         if not frames.unconsumed or self._blocked():
             self._partial_since_ms = 0
@@ -251,10 +252,10 @@ class Session(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or self._closing:
             return
-        read = not self._blocked()
-        if read and self._server.over_budget():
-            self._server.wait_for_budget(self)
-            read = False
+        # A connection that is held back reads on until there is something to hold: only so does
+        # it notice that its peer has left.
+        read = not (self._blocked() and self._frames.unconsumed)
+        read = read and self._server.may_read(self)
         if read != self._reading:
             self._reading = read
             if read:
@@ -264,6 +265,7 @@ class Session(asyncio.BufferedProtocol):
                 transport.pause_reading()
 
     def budget_freed(self) -> None:
+        """The server's word that reading may go on."""
         self._choose_reading()
 
     # ------------------------------------------------------------- time and the end
