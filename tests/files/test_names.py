@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ def test_not_segment_names(name: str) -> None:
 
 
 def test_bad_values_are_refused() -> None:
-    for call in (
+    calls: list[Callable[[], str]] = [
         lambda: names.make_segment_name(-1, ".log"),
         lambda: names.make_segment_name(0, ".txt"),
         lambda: names.make_segment_name(0, ".log", ".old"),
@@ -43,7 +45,8 @@ def test_bad_values_are_refused() -> None:
         lambda: names.make_marked_dir("a", 0, "gone", UNIQUE),
         lambda: names.make_marked_dir("a", 0, "delete", "../x"),
         lambda: names.make_marked_dir("a" * 249, 0, "future", UNIQUE),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(ValueError):
             call()
 
