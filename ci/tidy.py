@@ -43,9 +43,9 @@ NATIVE_LEVELS: list[set[str]] = [
     {"batch", "writer", "mapping"},
     {"codecs", "batchwalk", "index", "message", "framing"},
     {"records", "segment"},
-    {"log", "produce_codec", "fetch_codec"},
+    {"log", "scan", "produce_codec", "fetch_codec"},
 ]
-FILES_FAMILY = {"fileops", "posixops", "simops", "mapping", "index", "segment", "log"}
+FILES_FAMILY = {"fileops", "posixops", "simops", "mapping", "index", "segment", "scan", "log"}
 WIRE_FAMILY = {"produce_codec", "fetch_codec", "message", "framing"}
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from kcore._native.columns import Columns, decode
     from kcore._native.crc32c import crc32c
     from kcore._native.encoder import encode, rebuild
+    from kcore._native.log import AppendResult, Log
+    from kcore._native.mapping import FetchSpan
     from kcore._native.records import (
         Record,
         check_produced,
@@ -36,11 +38,19 @@ if TYPE_CHECKING:
         TornTail,
         UnsupportedCodec,
     )
+    from kcore.log_config import LogConfig
+    from kcore.log_types import (
+        DamagedSpan,
+        RecoveryReport,
+        SegmentInfo,
+        TimestampOffset,
+    )
     from kcore.types import ControlMarker
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AppendResult",
     "BatchInfo",
     "ClosedError",
     "Columns",
@@ -48,13 +58,20 @@ __all__ = [
     "CoreError",
     "CorruptBatch",
     "DamagedRange",
+    "DamagedSpan",
     "DiskFull",
+    "FetchSpan",
     "IndexCorrupt",
     "InvalidRecord",
     "LimitExceeded",
+    "Log",
+    "LogConfig",
     "OffsetOutOfRange",
     "Record",
+    "RecoveryReport",
+    "SegmentInfo",
     "StorageFailed",
+    "TimestampOffset",
     "TornTail",
     "UnsupportedCodec",
     "check_produced",
@@ -70,6 +87,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "kcore._native.log": ("AppendResult", "Log"),
+    "kcore._native.mapping": ("FetchSpan",),
+    "kcore.log_config": ("LogConfig",),
+    "kcore.log_types": ("DamagedSpan", "RecoveryReport", "SegmentInfo", "TimestampOffset"),
     "kcore._native.batch": ("BatchInfo", "inspect"),
     "kcore._native.columns": ("Columns", "decode"),
     "kcore._native.crc32c": ("crc32c",),

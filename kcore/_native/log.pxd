@@ -1,0 +1,47 @@
+"""A whole log: ordered segments behind one offset space."""
+
+from cpython.pythread cimport PyThread_type_lock
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+from kcore._native.fileops cimport FileOps
+from kcore._native.segment cimport Segment
+
+
+cdef class AppendResult:
+    cdef readonly int64_t base_offset
+    cdef readonly int64_t last_offset
+    cdef readonly int64_t size
+    cdef readonly int64_t max_timestamp
+    cdef readonly int64_t append_time_ms
+    cdef readonly int64_t position
+    cdef readonly bint rolled
+
+
+cdef class Log:
+    cdef readonly str path
+    cdef readonly object config
+    cdef readonly object recovery
+    cdef readonly int64_t log_start_offset
+    cdef readonly int64_t next_offset
+    cdef readonly int64_t flushed_offset
+    cdef readonly list damaged
+    cdef FileOps ops
+    cdef list _segments
+    cdef Segment _active
+    cdef PyThread_type_lock _lock         # one writer at a time; readers need none
+    cdef PyThread_type_lock _flush_lock   # waiting flushes share the next sync
+    cdef object _failed                   # the error that stopped this log, or None
+    cdef bint _closed
+    cdef bint _dir_unsynced
+    cdef int64_t _cuts                    # truncations, so that a flush knows one overtook it
+    cdef bytearray _scratch
+    # Copies of the config that an append reads.
+    cdef int64_t _segment_bytes, _roll_ms, _index_entries_max, _time_entries_max
+
+    cdef int _enter(self) except -1
+    cdef void _leave(self) noexcept
+    cdef int _ensure_writable(self) except -1
+    cdef AppendResult _append(self, uint8_t* p, int64_t size, int64_t count, int64_t records,
+                              int64_t max_timestamp)
+    cdef bint _must_roll(self, int64_t size, int64_t last_offset, int64_t max_timestamp) except -1
+    cdef int64_t _segment_at(self, int64_t offset) noexcept

@@ -1,0 +1,718 @@
+"""`Log`: append, read, look up by time, roll, truncate, flush.
+
+One owner appends; `flush` may run on any other thread, and reads need no lock because an append
+becomes visible in one step, after its bytes are written, under the GIL. The writer's lock exists
+for callers that do share a log between threads: they wait instead of corrupting it.
+
+What the disk says decides what happens: no space is `DiskFull`, the log stays as it was; any other
+failed write or sync is `StorageFailed` for good, because after a failed fsync nobody knows what is
+on the disk (the kernel has marked the pages clean), and asking again would answer "fine".
+"""
+
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_SIMPLE,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.pythread cimport (
+    NOWAIT_LOCK,
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_free_lock,
+    PyThread_release_lock,
+    WAIT_LOCK,
+)
+from libc.errno cimport EDQUOT, EFBIG, ENOSPC
+from libc.stdint cimport INT32_MAX, INT64_MAX
+
+from kcore._native.batch cimport (
+    BATCH_OK,
+    BatchHeader,
+    BatchStatus,
+    batch_check,
+    batch_peek,
+    batch_set_append_time,
+    batch_stamp,
+    raise_batch_status,
+)
+from kcore._native.mapping cimport FetchSpan
+
+import dataclasses
+import os
+
+from kcore import recovery
+from kcore._native.posixops import POSIX
+from kcore._native.segment import Inconsistent
+from kcore.errors import (
+    ClosedError,
+    CoreError,
+    CorruptBatch,
+    DamagedRange,
+    DiskFull,
+    IndexCorrupt,
+    LimitExceeded,
+    OffsetOutOfRange,
+    StorageFailed,
+)
+from kcore.log_config import LogConfig
+from kcore.log_types import RecoveryReport, SegmentInfo, TimestampOffset
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
+cdef class AppendResult:
+    """What an append did. `append_time_ms` is -1 unless the log stamped its own time."""
+
+    def __init__(self):
+        raise TypeError("AppendResult comes from Log.append")
+
+    def __repr__(self):
+        return (f"AppendResult(base_offset={self.base_offset}, last_offset={self.last_offset}, "
+                f"size={self.size}, position={self.position}, rolled={self.rolled})")
+
+
+@cython.final
+cdef class Log:
+    def __init__(self):
+        raise TypeError("use Log.open()")
+
+    def __cinit__(self):
+        self._lock = PyThread_allocate_lock()
+        self._flush_lock = PyThread_allocate_lock()
+        if self._lock == NULL or self._flush_lock == NULL:
+            raise MemoryError("a lock")
+
+    def __dealloc__(self):
+        if self._lock != NULL:
+            PyThread_free_lock(self._lock)
+        if self._flush_lock != NULL:
+            PyThread_free_lock(self._flush_lock)
+
+    # ------------------------------------------------------------------- open and close
+
+    @staticmethod
+    def open(path, config=None, *, ops=None, bint clean=False, int64_t recovery_point=0,
+             log_start_offset=None, **settings):
+        """Opens the log in directory `path`, or makes an empty one.
+
+        `clean`: the caller knows (by its clean-shutdown marker) that the log was closed; then
+        nothing is scanned. Otherwise everything from `recovery_point` on is. Keyword settings
+        change fields of `config`. See `recovery` for what was found.
+        """
+        cdef Log log = Log.__new__(Log)
+        if config is None:
+            config = LogConfig()
+        if settings:
+            config = dataclasses.replace(config, **settings)
+        log.path = os.fspath(path)
+        log.ops = POSIX if ops is None else ops
+        log._scratch = bytearray()
+        log._adopt(config)
+        try:
+            opening = recovery.open_segments(
+                log.ops, log.path, config, clean=clean, recovery_point=recovery_point,
+                log_start_offset=log_start_offset)
+        except OSError as error:
+            raise _disk_error(error) from error
+        log._segments = opening.segments
+        log._active = opening.segments[len(opening.segments) - 1]
+        log.recovery = opening.report
+        log.damaged = opening.report.damaged
+        log.next_offset = log._active.next_offset
+        log.log_start_offset = (<Segment>log._segments[0]).base_offset
+        if log_start_offset is not None:
+            log.log_start_offset = max(log.log_start_offset, log_start_offset)
+        # What an unclean stop left may still be only in the page cache.
+        log.flushed_offset = log.next_offset if clean else max(
+            log.log_start_offset, min(recovery_point, log.next_offset))
+        log._dir_unsynced = True
+        return log
+
+    def close(self):
+        """Writes the indexes, trims the file to its data. Spans stay valid. Idempotent."""
+        if self._closed:
+            return
+        self._enter()
+        try:
+            self._closed = True
+            if self._failed is None:
+                self._active.seal(self._active.next_offset)
+        except OSError as error:
+            raise self._fail(error) from error
+        finally:
+            self._leave()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    def configure(self, **changes):
+        """Changes settings of the live log; they act from the next append on."""
+        self._adopt(dataclasses.replace(self.config, **changes))
+        for segment in self._segments:
+            segment.set_limits(self.config.index_interval_bytes, self.config.segment_bytes,
+                               self.config.append_mode)
+
+    def _adopt(self, config):
+        self.config = config
+        self._segment_bytes = config.segment_bytes
+        self._roll_ms = max(1, config.segment_ms - config.segment_jitter_ms)
+        self._index_entries_max = config.index_bytes_max // 8
+        self._time_entries_max = config.index_bytes_max // 12 - 1
+
+    # ------------------------------------------------------------------- append
+
+    def append(self, data, *, int32_t leader_epoch=0, int64_t append_time_ms=-1, bint verify=True):
+        """Appends one or more whole batches, giving them the next offsets.
+
+        Offsets and epoch are stamped into `data` itself when it is writable. With
+        `append_time_ms` the batches become of type LogAppendTime. `verify=False`: the caller has
+        checked the CRCs. Either all batches are in the log afterwards or none is.
+        """
+        cdef Py_buffer view
+        cdef BatchHeader h
+        cdef BatchStatus status
+        cdef uint8_t* p
+        cdef int64_t pos = 0, offset, max_timestamp = -1, base_offset
+        cdef AppendResult result
+        self._enter()
+        try:
+            self._ensure_writable()
+            try:
+                PyObject_GetBuffer(data, &view, PyBUF_WRITABLE)
+            except (BufferError, TypeError):
+                PyObject_GetBuffer(self._copy(data), &view, PyBUF_WRITABLE)
+            try:
+                p = <uint8_t*>view.buf
+                while pos < view.len or view.len == 0:
+                    status = (batch_check if verify else batch_peek)(p + pos, view.len - pos, &h)
+                    raise_batch_status(status, &h, None, pos)
+                    if h.last_offset_delta < 0:
+                        raise CorruptBatch("negative last offset delta", pos=pos)
+                    pos += h.size
+                pos = 0
+                offset = base_offset = self.next_offset
+                while pos < view.len:
+                    batch_peek(p + pos, view.len - pos, &h)
+                    batch_stamp(p + pos, offset, leader_epoch)
+                    if append_time_ms >= 0:
+                        batch_set_append_time(p + pos, append_time_ms)
+                        h.max_timestamp = append_time_ms
+                    max_timestamp = max(max_timestamp, h.max_timestamp)
+                    offset += h.last_offset_delta + 1
+                    pos += h.size
+                result = self._append(p, view.len, base_offset, offset, max_timestamp)
+                result.append_time_ms = append_time_ms
+                return result
+            finally:
+                PyBuffer_Release(&view)
+        finally:
+            self._leave()
+
+    def append_verbatim(self, data, *, bint verify=True):
+        """Appends batches as they are, offsets and epochs included: a replica's copy.
+
+        They must not begin below the end of the log; gaps are allowed (compaction leaves them).
+        """
+        cdef Py_buffer view
+        cdef BatchHeader h
+        cdef BatchStatus status
+        cdef const uint8_t* p
+        cdef int64_t pos = 0, offset, max_timestamp = -1, base_offset = -1
+        cdef AppendResult result
+        self._enter()
+        try:
+            self._ensure_writable()
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+            try:
+                p = <const uint8_t*>view.buf
+                offset = self.next_offset
+                while pos < view.len or view.len == 0:
+                    status = (batch_check if verify else batch_peek)(p + pos, view.len - pos, &h)
+                    raise_batch_status(status, &h, None, pos)
+                    if h.base_offset < offset or h.last_offset_delta < 0:
+                        raise OffsetOutOfRange("a batch does not continue the log", path=self.path,
+                                               expected=offset, found=h.base_offset)
+                    if base_offset < 0:
+                        base_offset = h.base_offset
+                    max_timestamp = max(max_timestamp, h.max_timestamp)
+                    offset = h.base_offset + h.last_offset_delta + 1
+                    pos += h.size
+                result = self._append(<uint8_t*>p, view.len, base_offset, offset, max_timestamp)
+                result.append_time_ms = -1
+                return result
+            finally:
+                PyBuffer_Release(&view)
+        finally:
+            self._leave()
+
+    def _copy(self, data):
+        cdef Py_ssize_t size
+        with memoryview(data).cast("B") as view:
+            size = len(view)
+            if len(self._scratch) != size:
+                self._scratch = bytearray(size)
+            memoryview(self._scratch)[:] = view
+        return self._scratch
+
+    cdef AppendResult _append(self, uint8_t* p, int64_t size, int64_t base_offset,
+                              int64_t next_offset, int64_t max_timestamp):
+        cdef BatchHeader h
+        cdef Segment active = self._active
+        cdef AppendResult result = AppendResult.__new__(AppendResult)
+        cdef int64_t pos = 0, start
+        if size > self._segment_bytes:
+            raise LimitExceeded("batches larger than a segment", path=self.path,
+                                expected=f"at most {self._segment_bytes} bytes", found=size)
+        if self._must_roll(size, next_offset - 1, max_timestamp):
+            self._roll(base_offset)
+            active = self._active
+            result.rolled = True
+        start = active.size
+        try:
+            active.write(p, size)
+        except OSError as error:
+            raise self._write_failed(active, error) from error
+        while pos < size:
+            batch_peek(p + pos, size - pos, &h)
+            active.note(&h, start + pos)
+            pos += h.size
+        active.verified_to = active.size
+        self.next_offset = next_offset
+        if active.index.count - active.index.stored >= 512:
+            self._store_indexes(active)
+        result.base_offset = base_offset
+        result.last_offset = next_offset - 1
+        result.size = size
+        result.max_timestamp = max_timestamp
+        result.position = start
+        return result
+
+    def _store_indexes(self, Segment segment):
+        # An index is a shortcut: a failure to write it must not fail the append it rides on.
+        try:
+            segment.index.store(False)
+            segment.time_index.store(False)
+        except OSError:
+            pass
+
+    def _write_failed(self, Segment active, error):
+        """Leaves the log as it was before the write, and says what became of it."""
+        if error.errno in (ENOSPC, EDQUOT, EFBIG):
+            try:
+                if active.file is not None:
+                    active.drop_unwritten()
+                return DiskFull(f"no space for the append: {error.strerror}", path=active.path)
+            except OSError as again:
+                error = again
+        return self._fail(error)
+
+    def _fail(self, error):
+        self._failed = _disk_error(error)
+        return self._failed
+
+    # ------------------------------------------------------------------- roll
+
+    cdef bint _must_roll(self, int64_t size, int64_t last_offset, int64_t max_timestamp) except -1:
+        cdef Segment active = self._active
+        if last_offset - active.base_offset > INT32_MAX:
+            return True
+        if active.size == 0:
+            return False
+        if active.size + size > self._segment_bytes:
+            return True
+        if (active.index.count >= self._index_entries_max
+                or active.time_index.count >= self._time_entries_max):
+            return True
+        if max_timestamp >= 0 and active.first_timestamp >= 0:
+            return max_timestamp - active.first_timestamp > self._roll_ms
+        return self._roll_ms < INT64_MAX // 2 and (
+            <int64_t>self.config.clock_ms() - active.created_ms > self._roll_ms)
+
+    def _roll(self, int64_t base_offset):
+        cdef Segment fresh
+        base_offset = max(base_offset, self.next_offset)
+        try:
+            fresh = recovery.make_segment(self.ops, self.path, self.config, base_offset)
+        except OSError as error:
+            raise self._write_failed(self._active, error) from error
+        try:
+            self._active.seal(base_offset)
+        except OSError as error:
+            raise self._fail(error) from error
+        self._segments.append(fresh)
+        self._active = fresh
+        self._dir_unsynced = True
+
+    def roll(self):
+        """Ends the active segment, unless it is empty. Returns whether it did."""
+        self._enter()
+        try:
+            self._ensure_writable()
+            if self._active.size == 0:
+                return False
+            self._roll(self.next_offset)
+            return True
+        finally:
+            self._leave()
+
+    # ------------------------------------------------------------------- read
+
+    def read(self, int64_t offset, int64_t max_bytes, *, max_offset=None, bint one_at_least=True):
+        """Whole batches from the one that holds `offset` on, at most `max_bytes`, of one segment.
+
+        At least one batch if `one_at_least`; only batches that end below `max_offset`. None when
+        there is nothing (yet). Raises OffsetOutOfRange, or DamagedRange for quarantined offsets.
+        """
+        cdef int64_t bound = self.next_offset
+        cdef int64_t i
+        cdef FetchSpan span
+        cdef Segment segment
+        if max_offset is not None:
+            bound = min(bound, <int64_t>max_offset)
+        if self._closed:
+            raise ClosedError("the log is closed", path=self.path)
+        if offset < self.log_start_offset or offset > self.next_offset:
+            raise OffsetOutOfRange("no such offset", path=self.path, found=offset,
+                                   expected=f"{self.log_start_offset}..{self.next_offset}")
+        i = self._segment_at(offset)
+        while offset < bound and i < len(self._segments):
+            if self.damaged:
+                self._refuse_damaged(offset)
+            segment = self._segments[i]
+            try:
+                span = segment.read(offset, max_bytes, bound, one_at_least)
+            except (Inconsistent, IndexCorrupt):
+                self._examine(i)
+                if self.damaged:
+                    self._refuse_damaged(offset)
+                span = segment.read(offset, max_bytes, bound, one_at_least)
+            if span is not None:
+                return span
+            # Nothing at or after `offset` in this one: compaction may have emptied its end.
+            if segment is self._active or segment.next_offset >= bound:
+                return None
+            i += 1
+            offset = max(offset, (<Segment>self._segments[i]).base_offset)
+        return None
+
+    cdef int64_t _segment_at(self, int64_t offset) noexcept:
+        """Index of the segment that holds `offset`: the last with a base not above it."""
+        cdef int64_t low = 0, high = len(self._segments) - 1, middle
+        if offset >= self._active.base_offset:
+            return high
+        while low < high:
+            middle = (low + high + 1) >> 1
+            if (<Segment>self._segments[middle]).base_offset <= offset:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _refuse_damaged(self, int64_t offset):
+        for span in self.damaged:
+            if span.first_offset <= offset < span.next_offset:
+                raise DamagedRange(
+                    f"offsets {span.first_offset}..{span.next_offset - 1} are damaged",
+                    first_offset=span.first_offset, next_offset=span.next_offset,
+                    path=span.path, pos=span.pos)
+
+    def _examine(self, int64_t i):
+        """A reader met bytes that contradict the segment: scan it, rebuild its indexes, and list
+        what is damaged. The active segment cannot be wrong about what it wrote itself."""
+        cdef Segment segment = self._segments[i]
+        self._enter()
+        try:
+            report = RecoveryReport(clean=False)
+            if segment is self._active:
+                scan = recovery.scan_segment(segment)
+                if scan.tail == "torn" or segment.next_offset < self.next_offset:
+                    segment.add_damage(scan.tail_pos, scan.tail_end, segment.next_offset,
+                                       self.next_offset)
+                    self._roll(self.next_offset)
+            else:
+                recovery.examine_sealed(segment, segment.next_offset, report)
+            self.damaged = recovery.damaged_spans(self._segments)
+            recovery.store_damage(self.ops, self.path, self._segments)
+        except OSError as error:
+            raise self._fail(error) from error
+        finally:
+            self._leave()
+
+    # ------------------------------------------------------------------- by time
+
+    def offset_for_timestamp(self, int64_t ms, *, max_offset=None):
+        """The first record, in offset order, whose timestamp is at least `ms`; None if none is."""
+        cdef int64_t bound = INT64_MAX if max_offset is None else <int64_t>max_offset
+        from kcore._native.records import find_timestamp
+        for span in self._batches_reaching(ms, bound):
+            # Records of one batch need not be in order of time either; the helper walks them.
+            found = find_timestamp(span, ms)
+            if found is not None and found[1] >= self.log_start_offset:
+                return TimestampOffset(*found) if found[1] < bound else None
+        return None
+
+    def _batches_reaching(self, int64_t ms, int64_t bound):
+        """Spans of the single batches whose largest timestamp is at least `ms`, in order."""
+        for i in range(self._segment_at(self.log_start_offset), len(self._segments)):
+            segment = self._segments[i]
+            if segment.base_offset >= bound:
+                return
+            while True:
+                try:
+                    start = self._start_for_time(segment, ms)
+                    break
+                except (Inconsistent, IndexCorrupt):
+                    self._examine(i)
+            offset = max(start, self.log_start_offset, segment.base_offset)
+            while start >= 0 and offset < min(segment.next_offset, bound):
+                try:
+                    span = self.read(offset, 0, max_offset=bound)
+                except DamagedRange as error:
+                    offset = error.next_offset
+                    continue
+                if span is None or span.base_offset >= segment.next_offset:
+                    break
+                if _max_timestamp(span) >= ms:
+                    yield span
+                offset = span.next_offset
+
+    def _start_for_time(self, Segment segment, int64_t ms):
+        """An offset of `segment` before which all records are older than `ms`; -1: all are."""
+        cdef int64_t found = 0, offset = 0
+        cdef BatchHeader h
+        self._ensure_times(segment)
+        if segment.max_timestamp < ms:
+            return -1
+        segment.load_indexes(False)
+        if not segment.time_index.floor(ms, &found, &offset):
+            return segment.base_offset
+        if segment.find(offset, &h) >= segment.size or h.max_timestamp != found:
+            raise Inconsistent("a time index entry does not fit its batch",
+                               path=segment.time_index.path, expected=found, found=h.max_timestamp)
+        return offset
+
+    def _ensure_times(self, Segment segment):
+        if not segment.times_known:
+            segment.load_times()
+
+    def max_timestamp_offset(self):
+        """The record with the largest timestamp (the first of those); None if there is none."""
+        cdef Segment best = None
+        cdef Segment segment
+        for segment in self._segments:
+            self._ensure_times(segment)
+            if segment.max_timestamp >= 0 and (
+                    best is None or segment.max_timestamp > best.max_timestamp):
+                best = segment
+        if best is None:
+            return None
+        return self.offset_for_timestamp(best.max_timestamp)
+
+    # ------------------------------------------------------------------- truncate, delete
+
+    def truncate(self, int64_t offset):
+        """Cuts everything from the batch that holds `offset` on; later segments go at once.
+
+        A stored recovery point above `offset` must be lowered before: after a crash it would
+        claim offsets that were cut on purpose.
+        """
+        cdef Segment segment
+        cdef BatchHeader h
+        cdef int64_t pos, next_offset
+        if offset >= self.next_offset:
+            return
+        if offset < self.log_start_offset:
+            raise OffsetOutOfRange("cannot truncate below the log start", path=self.path,
+                                   expected=f"at least {self.log_start_offset}", found=offset)
+        self._enter()
+        try:
+            self._ensure_writable()
+            self._cuts += 1
+            while len(self._segments) > 1 and self._active.base_offset > offset:
+                # From the end: a crash in between leaves a shorter log, never one with a hole.
+                self._active.remove()
+                self._segments.pop()
+                self._active = self._segments[len(self._segments) - 1]
+                self.next_offset = self._active.next_offset
+            segment = self._active
+            pos = segment.find(offset, &h)
+            next_offset = h.base_offset if pos < segment.size else segment.next_offset
+            next_offset = min(next_offset, max(offset, segment.base_offset))
+            segment.cut(pos, next_offset)
+            self.next_offset = segment.next_offset
+            self.flushed_offset = min(self.flushed_offset, self.next_offset)
+            self._dir_unsynced = True
+            self._note_damage()
+        except OSError as error:
+            raise self._fail(error) from error
+        finally:
+            self._leave()
+
+    def truncate_prefix(self, int64_t offset):
+        """Moves the log start to `offset` and renames the segments wholly below it.
+
+        Returns the renamed paths. The caller stores the log start; the log itself does not.
+        """
+        if offset > self.next_offset:
+            raise OffsetOutOfRange("cannot move the log start past the end", path=self.path,
+                                   expected=f"at most {self.next_offset}", found=offset)
+        if offset > self.log_start_offset:
+            self.log_start_offset = offset
+            self.flushed_offset = max(self.flushed_offset, offset)
+        return self.delete_segments_below(offset)
+
+    def delete_segments_below(self, int64_t offset):
+        """Renames whole segments that end at or below `offset` to '.deleted'; the active one
+        stays. The log start moves up to what is left. Returns the new paths."""
+        cdef Segment segment
+        renamed = []
+        self._enter()
+        try:
+            self._ensure_writable()
+            while len(self._segments) > 1:
+                segment = self._segments[0]
+                if segment.next_offset > offset:
+                    break
+                renamed += segment.remove()
+                del self._segments[0]
+                self._dir_unsynced = True
+            self.log_start_offset = max(
+                self.log_start_offset, (<Segment>self._segments[0]).base_offset)
+            self.flushed_offset = max(self.flushed_offset, self.log_start_offset)
+            if renamed:
+                self._note_damage()
+        except OSError as error:
+            raise self._fail(error) from error
+        finally:
+            self._leave()
+        return renamed
+
+    def _note_damage(self):
+        if self.damaged:
+            self.damaged = recovery.damaged_spans(self._segments)
+            recovery.store_damage(self.ops, self.path, self._segments)
+
+    def purge_deleted(self):
+        """Removes the '.deleted' files of this directory. Returns how many."""
+        names = [name for name in self.ops.list(self.path) if name.endswith(".deleted")]
+        for name in names:
+            self.ops.unlink(os.path.join(self.path, name))
+        return len(names)
+
+    # ------------------------------------------------------------------- flush
+
+    @property
+    def needs_sync(self):
+        """Under flush_policy "sync": whether appends wait for a flush before they may be acked."""
+        return self.config.flush_policy == "sync" and self.flushed_offset < self.next_offset
+
+    def sync(self):
+        """Same as `flush`; the name the group commit of `flush_policy="sync"` uses."""
+        return self.flush()
+
+    def flush(self):
+        """Makes everything appended before this call durable; returns the flushed offset.
+
+        Callable from another thread than the appends; the syncs run without the GIL. Calls that
+        arrive while one is under way share the next: many appends, one fdatasync.
+        """
+        cdef int64_t target = self.next_offset
+        cdef int64_t cuts
+        if self._closed:
+            raise ClosedError("the log is closed", path=self.path)
+        if self.flushed_offset >= target and not self._dir_unsynced:
+            return self.flushed_offset
+        with nogil:
+            PyThread_acquire_lock(self._flush_lock, WAIT_LOCK)
+        try:
+            if self._failed is not None:
+                raise StorageFailed("the log failed before", path=self.path) from self._failed
+            if self.flushed_offset >= target and not self._dir_unsynced:
+                return self.flushed_offset      # the one we waited for has covered us
+            target = self.next_offset
+            cuts = self._cuts
+            try:
+                for segment in list(self._segments):
+                    segment.sync()
+                if self._dir_unsynced:
+                    self._dir_unsynced = False
+                    self.ops.sync_dir(self.path)
+            except OSError as error:
+                raise self._fail(error) from error
+            if cuts == self._cuts:
+                self.flushed_offset = max(self.flushed_offset, target)
+            return self.flushed_offset
+        finally:
+            PyThread_release_lock(self._flush_lock)
+
+    # ------------------------------------------------------------------- about it
+
+    @property
+    def size_bytes(self):
+        """Bytes of data; preallocated space does not count."""
+        cdef int64_t total = 0
+        cdef Segment segment
+        for segment in self._segments:
+            total += segment.size
+        return total
+
+    @property
+    def closed(self):
+        return self._closed
+
+    @property
+    def failed(self):
+        """The error that stopped this log, or None."""
+        return self._failed
+
+    def segments(self):
+        """The segments in order, the active one last."""
+        cdef Segment segment
+        infos = []
+        for segment in self._segments:
+            self._ensure_times(segment)
+            infos.append(SegmentInfo(
+                segment.base_offset, segment.next_offset, segment.size, segment.max_timestamp,
+                self.ops.modified_ms(segment.path), segment.path))
+        return infos
+
+    def __repr__(self):
+        return (f"<Log {self.path!r} offsets {self.log_start_offset}..{self.next_offset} "
+                f"in {len(self._segments)} segments{' closed' if self._closed else ''}>")
+
+    # ------------------------------------------------------------------- private
+
+    cdef int _enter(self) except -1:
+        if not PyThread_acquire_lock(self._lock, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(self._lock, WAIT_LOCK)
+        return 0
+
+    cdef void _leave(self) noexcept:
+        PyThread_release_lock(self._lock)
+
+    cdef int _ensure_writable(self) except -1:
+        if self._closed:
+            raise ClosedError("the log is closed", path=self.path)
+        if self._failed is not None:
+            raise StorageFailed("a write or sync failed before; reopen the log",
+                                path=self.path) from self._failed
+        return 0
+
+
+def _max_timestamp(span):
+    cdef BatchHeader h
+    cdef FetchSpan found = span
+    batch_peek(found.mapping.data + found.position, found.size, &h)
+    return h.max_timestamp
+
+
+def _disk_error(error):
+    kind = DiskFull if error.errno in (ENOSPC, EDQUOT, EFBIG) else StorageFailed
+    return kind(f"{error.strerror or error}", path=error.filename)

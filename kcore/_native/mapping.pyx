@@ -1,0 +1,93 @@
+"""Mappings and spans: see mapping.pxd for who owns what."""
+
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.string cimport memset
+
+cdef extern from "mapping_impl.h" nogil:
+    void populate_submit(PopulateJob* job, uint8_t* addr, int64_t size)
+    int populate_poll(PopulateJob* job)
+    void populate_cancel(PopulateJob* job)
+    int populate_threads()
+
+
+# Without the collector: its tp_clear would take `ops` away before __dealloc__ needs it, and a
+# mapping holds nothing that could close a cycle.
+@cython.final
+@cython.no_gc
+cdef class Mapping:
+    def __init__(self):
+        raise TypeError("mappings are made by segments")
+
+    @staticmethod
+    cdef Mapping new(FileOps ops, File file, int64_t size):
+        cdef Mapping m = Mapping.__new__(Mapping)
+        memset(&m.job, 0, sizeof(PopulateJob))
+        m.data = ops.map(file, size)
+        m.size = size
+        m.ops = ops
+        m.file = file
+        return m
+
+    cdef void populate(self, int64_t pos, int64_t size) noexcept:
+        populate_submit(&self.job, self.data + pos, size)
+
+    cdef int poll(self) noexcept:
+        return populate_poll(&self.job)
+
+    cdef void cancel(self) noexcept:
+        with nogil:
+            populate_cancel(&self.job)
+
+    def __dealloc__(self):
+        if self.data != NULL:
+            self.cancel()
+            self.ops.unmap(self.data, self.size)
+            self.data = NULL
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
+cdef class FetchSpan:
+    def __init__(self):
+        raise TypeError("spans come from Log.read")
+
+    @staticmethod
+    cdef FetchSpan new(Mapping mapping, int64_t position, int64_t size, int64_t base_offset,
+                       int64_t next_offset):
+        cdef FetchSpan span = FetchSpan.__new__(FetchSpan)
+        span.mapping = mapping
+        mapping.spans += 1
+        span.position = position
+        span.size = size
+        span.base_offset = base_offset
+        span.next_offset = next_offset
+        return span
+
+    def __dealloc__(self):
+        if self.mapping is not None:
+            self.mapping.spans -= 1
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.mapping.data + self.position, self.size, 1, flags)
+
+    def __len__(self):
+        return self.size
+
+    @property
+    def fd(self):
+        """The file's descriptor for sendfile, or -1 in memory; valid while the span lives."""
+        return self.mapping.file.fd
+
+    def __bytes__(self):
+        return (<const char*>(self.mapping.data + self.position))[:self.size]
+
+    def __repr__(self):
+        return (f"<FetchSpan offsets {self.base_offset}..{self.next_offset} "
+                f"{self.size} bytes at {self.position}>")
+
+
+def helper_threads():
+    """How many populate threads run right now: 0 or 1. For tests and metrics."""
+    return populate_threads()

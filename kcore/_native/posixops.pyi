@@ -1,0 +1,5 @@
+from kcore._native.fileops import FileOps
+
+class PosixOps(FileOps): ...
+
+POSIX: PosixOps

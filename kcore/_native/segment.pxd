@@ -1,0 +1,63 @@
+"""One segment: a `.log` file of whole batches, its mapping and its two indexes."""
+
+from libc.stdint cimport int64_t, uint8_t
+
+from kcore._native.batch cimport BatchHeader
+from kcore._native.fileops cimport File, FileOps
+from kcore._native.index cimport OffsetIndex, TimeIndex
+from kcore._native.mapping cimport FetchSpan, Mapping
+
+
+cdef enum AppendMode:
+    APPEND_AUTO
+    APPEND_MMAP
+    APPEND_PWRITE
+
+
+cdef class Segment:
+    cdef readonly str path
+    cdef readonly int64_t base_offset
+    cdef readonly int64_t next_offset       # one past the last batch; the successor's base once sealed
+    cdef readonly int64_t size              # where the next batch goes: the end of the data
+    cdef readonly int64_t allocated         # bytes the file has, zeros from `size` on
+    cdef readonly int64_t max_timestamp     # of its batches, -1 for none; known once `times_known`
+    cdef readonly int64_t max_timestamp_offset
+    cdef readonly int64_t first_timestamp   # max timestamp of its first batch: rolling by time
+    cdef readonly int64_t created_ms
+    cdef readonly bint sealed
+    cdef readonly bint times_known
+    cdef readonly list damage               # [(pos, end_pos, first_offset, next_offset)], by pos
+    cdef readonly OffsetIndex index
+    cdef readonly TimeIndex time_index
+    cdef bint unsynced                      # data written since the last sync
+    cdef bint indexes_unsynced              # sealed since the last sync
+    cdef bint remapped                      # spans may hold a mapping that is no longer `mapping`
+    cdef FileOps ops
+    cdef File file
+    cdef Mapping mapping
+    cdef int64_t index_interval_bytes
+    cdef int64_t since_index                # bytes noted since the last index entry
+    cdef int64_t verified_from, verified_to # positions whose CRCs were seen good in this process
+    # The populated window of an active segment: stores below `populated` meet no page fault.
+    cdef AppendMode mode
+    cdef bint stores
+    cdef int64_t reserve_bytes
+    cdef int64_t populated, asked, window, small_appends
+
+    cdef int ensure_mapped(self) except -1
+    cdef int write(self, const uint8_t* data, int64_t size) except -1
+    cdef int _grow(self, int64_t size) except -1
+    cdef int _map(self, int64_t size) except -1
+    cdef int _populate_ahead(self) except -1
+    cdef int drop_unwritten(self) except -1
+    cdef void note(self, const BatchHeader* h, int64_t pos) noexcept nogil
+    cdef int64_t find(self, int64_t offset, BatchHeader* h) except -1
+    cdef FetchSpan read(self, int64_t offset, int64_t max_bytes, int64_t max_offset, bint one)
+    cdef int64_t _extend(self, int64_t pos, int64_t limit, int64_t bound, int64_t max_offset,
+                         int64_t* next_offset) except -1
+    cdef int _verify(self, int64_t pos, int64_t end) except -1
+    cdef int64_t _bound(self, int64_t pos, int64_t* next_offset) noexcept
+    cdef int64_t skip_damage(self, int64_t pos) noexcept
+    cdef int load_indexes(self, bint owned) except -1
+    cdef int cut(self, int64_t pos, int64_t next_offset) except -1
+    cdef int seal(self, int64_t next_offset) except -1

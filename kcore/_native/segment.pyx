@@ -1,0 +1,575 @@
+"""Segments: append by store or by pwrite, read by slices of the mapping.
+
+Both ways of writing meet in one page cache. A small batch is a memcpy into pages that the helper
+thread has populated ahead; anything else is one pwrite into the same preallocated file, which
+costs a third of faulting fresh pages in. Blocks exist before a byte is stored, so a full disk is
+an error of the append and never a signal.
+
+Nothing below a live span is unmapped, cut or rewritten: a mapping lives as long as its spans, and
+`cut` moves the kept part to a new file while any span is out.
+
+This file raises OSError for the disk and `Inconsistent` for bytes that contradict what the segment
+knows; the log decides what they mean.
+"""
+
+cimport cython
+from libc.errno cimport EDQUOT, EFBIG, ENOSPC
+from libc.stdint cimport INT64_MAX
+from libc.string cimport memcpy
+
+from kcore._native.batch cimport BATCH_OK, batch_check, batch_peek
+
+import os
+
+from kcore.errors import CoreError, IndexCorrupt
+
+cdef extern from "<unistd.h>" nogil:
+    long sysconf(int name)
+    int _SC_PAGESIZE
+
+cdef enum:
+    # A pwrite of 4 KiB costs about as much as the store plus its share of the populate call.
+    STORE_BYTES_MAX = 4096
+    WINDOW_BYTES_MIN = 256 * 1024
+    WINDOW_BYTES_MAX = 1024 * 1024
+    # Populated pages are dirty pages: a partition must show some traffic before it gets them.
+    SMALL_APPENDS_MIN = 16
+    GROW_BYTES_MIN = 64 * 1024
+    GROW_BYTES_MAX = 64 * 1024 * 1024
+
+cdef int64_t PAGE_BYTES = sysconf(_SC_PAGESIZE)
+
+
+class Inconsistent(CoreError):
+    """Bytes of a segment contradict its index or header chain; the log examines it and repairs."""
+
+
+def segment_path(str directory, int64_t base_offset, str suffix=".log"):
+    return os.path.join(directory, f"{base_offset:020d}{suffix}")
+
+
+@cython.final
+cdef class Segment:
+    def __init__(self):
+        raise TypeError("segments belong to a Log")
+
+    @staticmethod
+    def open(FileOps ops, str directory, int64_t base_offset, *, bint create,
+             int64_t index_interval_bytes, int64_t segment_bytes, str mode, int64_t now_ms):
+        """An existing segment (its size is the file's until something examines it) or a new one.
+
+        No file is opened or mapped before it is needed, and a new one has no blocks.
+        """
+        cdef Segment s = Segment.__new__(Segment)
+        s.ops = ops
+        s.path = segment_path(directory, base_offset)
+        s.base_offset = s.next_offset = base_offset
+        s.max_timestamp = s.first_timestamp = -1
+        s.max_timestamp_offset = -1
+        s.created_ms = now_ms
+        s.damage = []
+        s.index = OffsetIndex.new(ops, segment_path(directory, base_offset, ".index"), base_offset)
+        s.time_index = TimeIndex.new(
+            ops, segment_path(directory, base_offset, ".timeindex"), base_offset)
+        s.window = WINDOW_BYTES_MIN
+        s.set_limits(index_interval_bytes, segment_bytes, mode)
+        if create:
+            s.file = ops.open(s.path, True)
+            s.index.reset()
+            s.time_index.reset()
+            s.times_known = True
+        else:
+            s.size = s.allocated = ops.file_size(s.path)
+        return s
+
+    def set_limits(self, int64_t index_interval_bytes, int64_t segment_bytes, str mode):
+        self.index_interval_bytes = index_interval_bytes
+        self.reserve_bytes = segment_bytes
+        self.mode = (APPEND_MMAP if mode == "mmap" else
+                     APPEND_PWRITE if mode == "pwrite" else APPEND_AUTO)
+        if self.file is not None:
+            self.stores = self._may_store()
+
+    # ------------------------------------------------------------------- file and mapping
+
+    def _may_store(self):
+        if self.mode == APPEND_PWRITE:
+            return False
+        return self.mode == APPEND_MMAP or self.ops.stores_safely(self.file)
+
+    cdef int ensure_mapped(self) except -1:
+        if self.mapping is not None:
+            return 0
+        if self.file is None:
+            self.file = self.ops.open(self.path, False)
+            self.allocated = self.ops.size(self.file)
+            if self.allocated < self.size:
+                raise Inconsistent("the file became shorter", path=self.path,
+                                   expected=self.size, found=self.allocated)
+            self.stores = self._may_store()
+        if self.allocated:
+            self._map(self.allocated)
+        return 0
+
+    cdef int _map(self, int64_t size) except -1:
+        cdef Mapping before = self.mapping
+        cdef int64_t reserve = max(self.reserve_bytes, size)
+        if not self.sealed and self.ops.maps_ahead():
+            # Address space is free: growing the file then needs no new mapping. Where even that
+            # is rationed (RLIMIT_AS) map what there is.
+            try:
+                self.mapping = Mapping.new(self.ops, self.file, reserve)
+            except OSError:
+                self.mapping = Mapping.new(self.ops, self.file, size)
+        else:
+            self.mapping = Mapping.new(self.ops, self.file, size)
+        self.remapped = self.remapped or before is not None
+        self.populated = self.asked = 0
+        return 0
+
+    cdef int _grow(self, int64_t needed) except -1:
+        cdef int64_t wanted = self.allocated + min(
+            max(self.allocated, <int64_t>GROW_BYTES_MIN), <int64_t>GROW_BYTES_MAX)
+        if needed <= self.reserve_bytes:
+            wanted = min(wanted, self.reserve_bytes)
+        if self.file is None:
+            self.ensure_mapped()
+        try:
+            self.ops.preallocate(self.file, max(needed, wanted))
+            self.allocated = max(needed, wanted)
+        except OSError as error:
+            if wanted <= needed or error.errno not in (ENOSPC, EDQUOT, EFBIG):
+                raise
+            self.ops.preallocate(self.file, needed)   # the last bytes of a nearly full disk
+            self.allocated = needed
+        if self.mapping is None or self.mapping.size < self.allocated:
+            self._map(self.allocated)
+        self.stores = self.stores or (not self.populated and self._may_store())
+        return 0
+
+    # ------------------------------------------------------------------- append
+
+    cdef int write(self, const uint8_t* data, int64_t size) except -1:
+        """Puts the bytes at the end of the data without counting them yet: `note` does, after."""
+        cdef int64_t end = self.size + size
+        if end > self.allocated:
+            self._grow(end)
+        self.unsynced = True
+        if self.stores and (size <= STORE_BYTES_MAX or self.mode == APPEND_MMAP):
+            if not self.ops.wants_populate() or self.mode == APPEND_MMAP:
+                memcpy(self.mapping.data + self.size, data, size)
+                return 0
+            self._populate_ahead()
+            if end <= self.populated:
+                memcpy(self.mapping.data + self.size, data, size)
+                return 0
+        self.ops.pwrite(self.file, data, size, self.size)
+        return 0
+
+    cdef int _populate_ahead(self) except -1:
+        cdef int done = self.mapping.poll()
+        cdef int64_t start
+        if done == 1:
+            self.populated = self.asked
+        elif done == -1:
+            self.stores = False     # an old kernel or no thread: pwrite is the way
+            self.asked = self.populated
+            return 0
+        self.small_appends += 1
+        if (self.asked > self.populated or self.small_appends < SMALL_APPENDS_MIN
+                or self.populated - self.size >= self.window // 2
+                or self.populated >= self.allocated):
+            return 0
+        start = max(self.populated, self.size) // PAGE_BYTES * PAGE_BYTES
+        self.asked = min(start + self.window, self.allocated)
+        self.window = min(self.window * 2, <int64_t>WINDOW_BYTES_MAX)
+        self.mapping.populate(start, self.asked - start)
+        return 0
+
+    cdef int drop_unwritten(self) except -1:
+        """After a failed write: whatever it left behind the data must not be there after a crash,
+        where it could look like a batch that follows a shorter one."""
+        self.ops.truncate(self.file, self.size)
+        self.allocated = self.size
+        self.populated = self.asked = 0
+        self.mapping.cancel()
+        return 0
+
+    cdef void note(self, const BatchHeader* h, int64_t pos) noexcept nogil:
+        """Counts a batch that stands at `pos`: ends, timestamps, index entries when due."""
+        cdef int64_t last_offset = h.base_offset + h.last_offset_delta
+        if pos == 0:
+            self.first_timestamp = h.max_timestamp
+        if h.max_timestamp > self.max_timestamp:
+            self.max_timestamp = h.max_timestamp
+            self.max_timestamp_offset = last_offset
+        if self.since_index > self.index_interval_bytes:
+            self.index.add(last_offset, pos)
+            self.time_index.add(self.max_timestamp, self.max_timestamp_offset)
+            self.since_index = 0
+        self.since_index += h.size
+        self.size = pos + h.size
+        self.next_offset = last_offset + 1
+
+    # ------------------------------------------------------------------- read
+
+    cdef int load_indexes(self, bint owned) except -1:
+        if not self.index.loaded or (owned and self.index.mapping is not None):
+            self.index.load(owned)
+        if not self.time_index.loaded or (owned and self.time_index.mapping is not None):
+            self.time_index.load(owned)
+        return 0
+
+    cdef int64_t find(self, int64_t offset, BatchHeader* h) except -1:
+        """Position of the first batch that ends at or after `offset`, its header in `h`; `size`
+        if there is none."""
+        cdef int64_t pos = 0, last_offset = -1
+        self.ensure_mapped()
+        if not self.index.loaded:
+            self.index.load(False)
+        if self.index.floor(offset, &last_offset, &pos):
+            if (pos >= self.size
+                    or batch_peek(self.mapping.data + pos, self.size - pos, h) != BATCH_OK
+                    or h.base_offset + h.last_offset_delta != last_offset):
+                raise Inconsistent("an index entry does not point at its batch", path=self.path,
+                                   pos=pos, expected=last_offset)
+        while pos < self.size:
+            if self.damage:
+                pos = self.skip_damage(pos)
+                if pos >= self.size:
+                    break
+            if batch_peek(self.mapping.data + pos, self.size - pos, h) != BATCH_OK:
+                raise Inconsistent("no batch where one must start", path=self.path, pos=pos)
+            if h.base_offset + h.last_offset_delta >= offset:
+                return pos
+            pos += h.size
+        return self.size
+
+    cdef FetchSpan read(self, int64_t offset, int64_t max_bytes, int64_t max_offset, bint one):
+        cdef BatchHeader h
+        cdef int64_t next_offset = 0
+        cdef int64_t pos = self.find(offset, &h)
+        cdef int64_t base_offset, bound, end
+        if pos >= self.size or h.base_offset + h.last_offset_delta >= max_offset:
+            return None
+        if h.size > max_bytes and not one:
+            return None
+        base_offset = h.base_offset
+        end = pos + h.size
+        bound = self._bound(pos, &next_offset)
+        if bound - pos > max_bytes or max_offset < next_offset:
+            next_offset = h.base_offset + h.last_offset_delta + 1
+            end = self._extend(end, min(bound, pos + max_bytes), bound, max_offset, &next_offset)
+        else:
+            end = bound
+        if pos < self.verified_from or end > self.verified_to:
+            self._verify(pos, end)
+        return FetchSpan.new(self.mapping, pos, end - pos, base_offset, next_offset)
+
+    cdef int64_t _bound(self, int64_t pos, int64_t* next_offset) noexcept:
+        """Where good bytes that start at `pos` end, and the offset that comes there."""
+        for start, _, first_offset, _ in self.damage:
+            if start > pos:
+                next_offset[0] = first_offset
+                return start
+        next_offset[0] = self.next_offset
+        return self.size
+
+    cdef int64_t skip_damage(self, int64_t pos) noexcept:
+        for start, end, _, _ in self.damage:
+            if start <= pos < end:
+                return end
+        return pos
+
+    cdef int64_t _extend(self, int64_t end, int64_t limit, int64_t bound, int64_t max_offset,
+                         int64_t* next_offset) except -1:
+        """The end of the whole batches from `end` on that fit below `limit` and `max_offset`.
+
+        The index jumps close to it, so that a large fetch of small batches walks one interval.
+        """
+        cdef BatchHeader h
+        cdef int64_t by_pos = 0, by_offset = 0, last = 0, at = end
+        if (self.index.floor_pos(limit, &last, &by_pos)
+                and self.index.floor(max_offset - 1, &last, &by_offset)):
+            at = max(end, min(by_pos, by_offset))
+        while at < limit:
+            if batch_peek(self.mapping.data + at, bound - at, &h) != BATCH_OK:
+                raise Inconsistent("no batch where one must start", path=self.path, pos=at)
+            if at + h.size > limit or h.base_offset + h.last_offset_delta >= max_offset:
+                # `at` may be where the index pointed to: then this batch says where the span ends.
+                if at > end:
+                    next_offset[0] = h.base_offset
+                return at
+            at += h.size
+            end = at
+            next_offset[0] = h.base_offset + h.last_offset_delta + 1
+        if at > end:
+            if batch_peek(self.mapping.data + at, bound - at, &h) != BATCH_OK:
+                raise Inconsistent("no batch where one must start", path=self.path, pos=at)
+            next_offset[0] = h.base_offset
+        return at
+
+    cdef int _verify(self, int64_t pos, int64_t end) except -1:
+        """Checks the CRCs of a span that this process has neither written nor scanned, once."""
+        cdef BatchHeader h
+        cdef int64_t at = pos
+        cdef int64_t bad = -1
+        with nogil:
+            while at < end:
+                if batch_check(self.mapping.data + at, end - at, &h) != BATCH_OK:
+                    bad = at
+                    break
+                at += h.size
+        if bad >= 0:
+            raise Inconsistent("a batch does not fit its CRC", path=self.path, pos=bad)
+        if pos <= self.verified_to and end >= self.verified_from:
+            self.verified_from = min(self.verified_from, pos)
+            self.verified_to = max(self.verified_to, end)
+        else:
+            self.verified_from, self.verified_to = pos, end
+        return 0
+
+    # ------------------------------------------------------------------- examination (scan.pyx)
+
+    def begin_scan(self, int64_t pos):
+        """Forgets what a scan from `pos` will find out again."""
+        self.ensure_mapped()
+        if pos == 0:
+            self.index.reset()
+            self.time_index.reset()
+            self.size = self.since_index = 0
+            self.next_offset = self.base_offset
+            self.max_timestamp = self.max_timestamp_offset = self.first_timestamp = -1
+        self.times_known = True
+        self.damage = [d for d in self.damage if d[0] < pos]
+
+    def add_damage(self, int64_t pos, int64_t end, int64_t first_offset, int64_t next_offset):
+        """A range of bytes that is kept but never served; the log goes on behind it."""
+        self.damage.append((pos, end, first_offset, next_offset))
+        self.damage.sort()
+        self.next_offset = max(self.next_offset, next_offset)
+        self.size = max(self.size, end)
+
+    def end_scan(self, int64_t pos, int64_t end):
+        self.size = end
+        if pos <= self.verified_to:
+            self.verified_to = max(self.verified_to, end)
+        else:
+            self.verified_from, self.verified_to = pos, end
+
+    def load_times(self):
+        """Largest timestamp of a segment that was not scanned: its time index ends with it."""
+        cdef int64_t timestamp = -1, offset = -1
+        self.ensure_mapped()
+        self.load_indexes(False)
+        if not self.time_index.last(&timestamp, &offset):
+            self._recount()
+            return
+        self.max_timestamp, self.max_timestamp_offset = timestamp, offset
+        self.times_known = True
+
+    def restore_damage(self, int64_t pos, int64_t end, int64_t first_offset, int64_t next_offset):
+        """Damage that an earlier opening found and wrote down."""
+        if end <= self.allocated:
+            self.damage.append((pos, end, first_offset, next_offset))
+
+    def adopt_sealed(self, int64_t next_offset):
+        """Takes a segment that needs no scan at its word; it is opened when first read."""
+        self.next_offset = next_offset
+        self.sealed = True
+
+    def seal_at(self, int64_t next_offset):
+        self.seal(next_offset)
+
+    def indexes_plausible(self, *, bint thorough):
+        """Whether the index files can be this segment's: there, whole entries, and (`thorough`)
+        readable to the end. Reading checks every entry it uses all the same."""
+        if not self.ops.exists(self.index.path) or not self.ops.exists(self.time_index.path):
+            return self.size == 0
+        if (self.ops.file_size(self.index.path) % self.index.width
+                or self.ops.file_size(self.time_index.path) % self.time_index.width):
+            return False
+        if not thorough:
+            return True
+        try:
+            self.ensure_mapped()
+            self.load_indexes(False)
+            self._check_index_reach()
+        except (IndexCorrupt, Inconsistent):
+            return False
+        return True
+
+    def _check_index_reach(self):
+        """The last entry must point at its batch, and be close enough to the end of the segment:
+        a cut index would make every read behind it walk."""
+        cdef BatchHeader h
+        cdef int64_t last = 0, pos = 0, walked = 0
+        cdef bint indexed = self.index.floor_pos(self.size, &last, &pos)
+        while pos < self.size:
+            pos = self.skip_damage(pos) if self.damage else pos
+            if pos >= self.size:
+                break
+            if batch_peek(self.mapping.data + pos, self.size - pos, &h) != BATCH_OK:
+                raise Inconsistent("no batch where one must start", path=self.path, pos=pos)
+            if indexed and walked == 0 and h.base_offset + h.last_offset_delta != last:
+                raise Inconsistent("an index entry does not point at its batch",
+                                   path=self.path, pos=pos, expected=last)
+            if walked > self.index_interval_bytes:
+                raise Inconsistent("the index ends too early", path=self.path, pos=pos)
+            walked += h.size
+            pos += h.size
+
+    def trim(self):
+        """Cuts the file to its data. Zeros and torn tails only: the caller has judged."""
+        self.ensure_mapped()
+        if self.allocated > self.size:
+            self.ops.truncate(self.file, self.size)
+            self.allocated = self.size
+            self.populated = self.asked = 0
+            self.unsynced = True
+
+    def resume_pos(self, int64_t offset):
+        """Where a scan may start that must see `offset` and all after it: a batch the index
+        points at, with the segment's counters set as of there. 0 when the index cannot be used."""
+        cdef BatchHeader h
+        cdef int64_t last = 0, pos = 0, timestamp = -1, timestamp_offset = -1
+        self.ensure_mapped()
+        try:
+            self.load_indexes(True)
+        except IndexCorrupt:
+            return 0
+        if (not self.index.floor(offset - 1, &last, &pos) or pos >= self.allocated
+                or batch_peek(self.mapping.data + pos, self.allocated - pos, &h) != BATCH_OK
+                or h.base_offset + h.last_offset_delta != last):
+            return 0
+        self.index.truncate(pos)
+        # The time entry made with this index entry speaks for all batches up to it.
+        self.time_index.truncate(last + 1)
+        if not self.time_index.last(&timestamp, &timestamp_offset):
+            return 0
+        self.max_timestamp, self.max_timestamp_offset = timestamp, timestamp_offset
+        self.next_offset = h.base_offset
+        self.size = pos
+        # The batch at `pos` was due for an entry when it was appended: make it due again.
+        self.since_index = self.index_interval_bytes + 1
+        if batch_peek(self.mapping.data, self.allocated, &h) == BATCH_OK:
+            self.first_timestamp = h.max_timestamp
+        self.times_known = True
+        return pos
+
+    # ------------------------------------------------------------------- seal, cut, sync, close
+
+    cdef int seal(self, int64_t next_offset) except -1:
+        """Ends the segment: final time index entry, indexes written, the file trimmed."""
+        if self.times_known and self.max_timestamp >= 0 and self.time_index.loaded:
+            if self.time_index.mapping is None:
+                self.time_index.add(self.max_timestamp, self.max_timestamp_offset)
+        self.next_offset = next_offset
+        self.sealed = True
+        if self.mapping is not None:
+            self.mapping.cancel()
+        self.stores = False
+        self.index.store(True)
+        self.time_index.store(True)
+        self.indexes_unsynced = True
+        if self.allocated > self.size:
+            if self.file is None:
+                self.file = self.ops.open(self.path, False)
+            self.ops.truncate(self.file, self.size)
+            self.allocated = self.size
+        return 0
+
+    cdef int cut(self, int64_t pos, int64_t next_offset) except -1:
+        """Drops what lies at or after `pos` and makes the segment the active one."""
+        self.ensure_mapped()
+        self.load_indexes(True)
+        self.index.truncate(pos)
+        self.time_index.truncate(next_offset)
+        self.sealed = False
+        self.damage = [d for d in self.damage if d[0] < pos]
+        if self.mapping is not None:
+            self.mapping.cancel()
+        if self.mapping is not None and (self.mapping.spans or self.remapped):
+            self._move_to_new_file(pos)
+        else:
+            self.ops.truncate(self.file, pos)
+        self.size = self.allocated = pos
+        self.next_offset = next_offset
+        self.verified_to = min(self.verified_to, pos)
+        self.verified_from = min(self.verified_from, self.verified_to)
+        self.populated = self.asked = self.since_index = 0
+        self.unsynced = True
+        self.stores = self._may_store()
+        self._recount()
+        return 0
+
+    def _move_to_new_file(self, int64_t size):
+        """A reader may still look at what is cut off: it keeps the old file, we get a new one.
+
+        '.cleaned' is the suffix that every opener (Kafka too) removes as unfinished work.
+        """
+        cdef str aside = self.path + ".cleaned"
+        cdef Mapping before = self.mapping
+        cdef File f
+        if self.ops.exists(aside):
+            self.ops.unlink(aside)
+        f = self.ops.open(aside, True)
+        if size:
+            self.ops.pwrite(f, before.data, size, 0)
+        self.ops.sync(f)
+        self.ops.rename(aside, self.path)
+        self.ops.sync_dir(os.path.dirname(self.path))
+        f.path = self.path
+        self.file = f
+        self.mapping = None
+        self.remapped = False
+        if size:
+            self._map(size)
+
+    def _recount(self):
+        """Timestamps of what a cut left: the time index up to its last entry, headers after it."""
+        cdef BatchHeader h
+        cdef int64_t pos = 0, last = 0
+        cdef int64_t size = self.size
+        self.max_timestamp = self.first_timestamp = -1
+        self.max_timestamp_offset = -1
+        self.times_known = True
+        if size == 0:
+            return
+        if batch_peek(self.mapping.data, size, &h) == BATCH_OK:
+            self.first_timestamp = h.max_timestamp
+        # Timestamps are not ordered: every header after the last indexed batch has to be seen.
+        if self.index.floor_pos(size - 1, &last, &pos):
+            self.time_index.last(&self.max_timestamp, &self.max_timestamp_offset)
+        while pos < size:
+            if self.damage:
+                pos = self.skip_damage(pos)
+                if pos >= size:
+                    break
+            if batch_peek(self.mapping.data + pos, size - pos, &h) != BATCH_OK:
+                raise Inconsistent("no batch where one must start", path=self.path, pos=pos)
+            if h.max_timestamp > self.max_timestamp:
+                self.max_timestamp = h.max_timestamp
+                self.max_timestamp_offset = h.base_offset + h.last_offset_delta
+            self.since_index += h.size
+            pos += h.size
+
+    def sync(self):
+        """Makes data and, once sealed, indexes durable. Callable from another thread."""
+        cdef File file = self.file
+        if self.unsynced and file is not None:
+            self.unsynced = False
+            self.ops.sync(file)
+        if self.indexes_unsynced:
+            self.indexes_unsynced = False
+            self.index.sync()
+            self.time_index.sync()
+
+    def remove(self):
+        """Renames its files to '.deleted'; spans keep reading. Returns the new paths."""
+        renamed = []
+        for path in (self.path, self.index.path, self.time_index.path):
+            if self.ops.exists(path):
+                self.ops.rename(path, path + ".deleted")
+                renamed.append(path + ".deleted")
+        return renamed

@@ -1,0 +1,286 @@
+"""Opening a log: from a directory of files to ordered segments with known ends.
+
+The passes, in order (each one leaves the directory in a state from which all can be repeated):
+
+1. `_tidy_names`: unfinished work of a crash: '.cleaned' and '.deleted' go, a finished '.swap' takes
+   the place of what it replaces, indexes without a log go.
+2. `_attach`: one Segment per '.log', in order; damage found earlier is read from `damaged-ranges`.
+3. `_examine_sealed`: after an unclean stop every segment that reaches past the recovery point is
+   scanned. A gap in its good batches is damage. Other segments keep their indexes if they look
+   right, else are scanned too.
+4. `_examine_last`: the same for the last one, whose torn or zero tail is cut, unless it reaches
+   below the recovery point: those bytes were durable once, so they are damage, not a torn write.
+5. `store_damage`: what was found is written down, so that a clean opening knows it too.
+
+Kafka cuts the log at the first bad batch and deletes every later segment. We never delete a valid
+batch: what is bad stays in its file, is listed, and reads go on behind it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from kcore._native.fileops import FileOps
+from kcore._native.scan import scan_segment, walk_headers
+from kcore._native.segment import Segment, segment_path
+from kcore.errors import IndexCorrupt
+from kcore.log_config import LogConfig
+from kcore.log_types import DamagedSpan, RecoveryReport, SegmentScan
+
+DAMAGE_FILE = "damaged-ranges"
+
+_LOG_NAME = re.compile(r"(\d{20})\.log\Z")
+_INDEX_NAME = re.compile(r"(\d{20})\.(index|timeindex)\Z")
+_OFFSET_MAX = (1 << 63) - 1
+_UNFINISHED = (".cleaned", ".deleted", ".tmp")
+
+
+@dataclass(slots=True)
+class Opening:
+    """What opening works on, and its result."""
+
+    ops: FileOps
+    path: str
+    config: LogConfig
+    clean: bool
+    recovery_point: int
+    segments: list[Segment]
+    report: RecoveryReport
+
+    def segment(self, base_offset: int, *, create: bool) -> Segment:
+        return make_segment(self.ops, self.path, self.config, base_offset, create=create)
+
+
+def make_segment(
+    ops: FileOps, directory: str, config: LogConfig, base_offset: int, *, create: bool = True
+) -> Segment:
+    """A segment object with the settings of its log: a new one, or one that is there."""
+    return Segment.open(
+        ops,
+        directory,
+        base_offset,
+        create=create,
+        index_interval_bytes=config.index_interval_bytes,
+        segment_bytes=config.segment_bytes,
+        mode=config.append_mode,
+        now_ms=config.clock_ms(),
+    )
+
+
+def open_segments(
+    ops: FileOps,
+    path: str,
+    config: LogConfig,
+    *,
+    clean: bool,
+    recovery_point: int,
+    log_start_offset: int | None,
+) -> Opening:
+    """Runs the passes; the last of the returned segments is the active one."""
+    report = RecoveryReport(clean=clean)
+    opening = Opening(ops, path, config, clean, recovery_point, [], report)
+    ops.make_dirs(path)
+    _tidy_names(opening)
+    _attach(opening)
+    if opening.segments:
+        _examine_sealed(opening)
+        _examine_last(opening)
+    else:
+        opening.segments.append(opening.segment(log_start_offset or 0, create=True))
+    active = opening.segments[-1]
+    if log_start_offset is not None and log_start_offset > active.next_offset:
+        # The log start was moved past everything that is left: go on from there.
+        active.seal_at(log_start_offset)
+        opening.segments.append(opening.segment(log_start_offset, create=True))
+    store_damage(ops, path, opening.segments)
+    report.segments = len(opening.segments)
+    report.damaged = damaged_spans(opening.segments)
+    return opening
+
+
+def damaged_spans(segments: list[Segment]) -> list[DamagedSpan]:
+    """The damage of all segments, in order."""
+    return [DamagedSpan(segment.path, *damage) for segment in segments for damage in segment.damage]
+
+
+def _tidy_names(opening: Opening) -> None:
+    ops, path = opening.ops, opening.path
+    names = ops.list(path)
+    cleaned = [int(n[:20]) for n in names if n.endswith(".log.cleaned") and n[:20].isdigit()]
+    # A compaction that still has '.cleaned' files has not swapped: its '.swap's are unfinished.
+    unfinished_from = min(cleaned, default=None)
+    for name in names:
+        swap = name.endswith(".swap")
+        if name.endswith(_UNFINISHED) or (swap and not name.endswith(".log.swap")):
+            _remove(opening, name)
+        elif swap:
+            if unfinished_from is not None and int(name[:20]) >= unfinished_from:
+                _remove(opening, name)
+            else:
+                _finish_swap(opening, name, names)
+    names = ops.list(path)
+    logs = {m[1] for m in map(_LOG_NAME.match, names) if m}
+    for name in names:
+        index = _INDEX_NAME.match(name)
+        if index and index[1] not in logs:
+            _remove(opening, name)
+
+
+def _finish_swap(opening: Opening, name: str, names: list[str]) -> None:
+    """Puts a compacted segment in the place of the originals it covers."""
+    ops, path = opening.ops, opening.path
+    base_offset = int(name[:20])
+    final = segment_path(path, base_offset)
+    # Scan it under its final name, with what it replaces moved out of the way first.
+    aside = [n for n in names if (m := _LOG_NAME.match(n)) and int(m[1]) == base_offset]
+    for original in aside:
+        ops.rename(os.path.join(path, original), os.path.join(path, original) + ".deleted")
+    for suffix in (".index", ".timeindex"):
+        stale = f"{base_offset:020d}{suffix}"
+        if ops.exists(os.path.join(path, stale)):
+            _remove(opening, stale)
+    ops.rename(os.path.join(path, name), final)
+    segment = opening.segment(base_offset, create=False)
+    scan = scan_segment(segment)
+    if scan.tail == "torn" or segment.damage:
+        # Not what a finished compaction leaves: take the originals back, keep this one aside.
+        ops.rename(final, final + ".broken")
+        for original in aside:
+            ops.rename(os.path.join(path, original) + ".deleted", os.path.join(path, original))
+        return
+    for original in names:
+        match = _LOG_NAME.match(original)
+        if match and base_offset < int(match[1]) < segment.next_offset:
+            _remove(opening, original)
+    for original in aside:
+        _remove(opening, original + ".deleted")
+    opening.report.indexes_rebuilt.append(segment.index.path)
+    segment.seal_at(segment.next_offset)
+
+
+def _remove(opening: Opening, name: str) -> None:
+    opening.ops.unlink(os.path.join(opening.path, name))
+    opening.report.files_removed.append(name)
+
+
+def _attach(opening: Opening) -> None:
+    names = opening.ops.list(opening.path)
+    bases = sorted(int(m[1]) for m in map(_LOG_NAME.match, names) if m)
+    opening.segments.extend(opening.segment(base, create=False) for base in bases)
+    if DAMAGE_FILE not in names:
+        return
+    try:
+        known = load_damage(opening.ops, opening.path)
+    except IndexCorrupt:
+        # What was known is lost, so nothing is taken on trust: scan everything.
+        opening.clean = opening.report.clean = False
+        opening.recovery_point = 0
+        return
+    by_base = {segment.base_offset: segment for segment in opening.segments}
+    for base_offset, *damage in known:
+        if base_offset in by_base:
+            by_base[base_offset].restore_damage(*damage)
+
+
+def _examine_sealed(opening: Opening) -> None:
+    for segment, successor in zip(opening.segments, opening.segments[1:], strict=False):
+        next_offset = successor.base_offset
+        reaches_past = not opening.clean and next_offset > opening.recovery_point
+        if reaches_past or not segment.indexes_plausible(thorough=not opening.clean):
+            pos = segment.resume_pos(opening.recovery_point) if reaches_past else 0
+            examine_sealed(segment, next_offset, opening.report, pos)
+        else:
+            segment.adopt_sealed(next_offset)
+
+
+def examine_sealed(
+    segment: Segment, next_offset: int, report: RecoveryReport, pos: int = 0
+) -> SegmentScan:
+    """Scans a segment that must end at `next_offset`, rebuilds its indexes, lists its damage."""
+    scan = scan_segment(segment, pos)
+    _count(report, segment, scan)
+    if scan.tail == "torn" or (scan.tail == "zeros" and segment.next_offset < next_offset):
+        end = max(scan.tail_end, segment.allocated) if scan.tail == "zeros" else scan.tail_end
+        segment.add_damage(scan.tail_pos, end, segment.next_offset, next_offset)
+    elif scan.tail == "zeros":
+        report.zero_bytes_cut += segment.allocated - segment.size
+    segment.seal_at(next_offset)
+    return scan
+
+
+def _examine_last(opening: Opening) -> None:
+    segment, report = opening.segments[-1], opening.report
+    if opening.clean and walk_headers(segment, segment.resume_pos(_OFFSET_MAX)):
+        report.zero_bytes_cut += segment.allocated - segment.size
+        segment.trim()
+        return
+    pos = 0 if opening.clean else segment.resume_pos(opening.recovery_point)
+    scan = scan_segment(segment, pos)
+    _count(report, segment, scan)
+    durable = opening.recovery_point
+    if opening.clean and scan.tail == "torn":
+        durable = max(durable, scan.tail_next_offset)  # all of it was durable when it was closed
+    if segment.next_offset < durable:
+        # Offsets below the recovery point must never be given out a second time.
+        end = scan.tail_end if scan.tail == "torn" else scan.tail_pos
+        segment.add_damage(scan.tail_pos, end, segment.next_offset, durable)
+        segment.seal_at(durable)
+        opening.segments.append(opening.segment(durable, create=True))
+        return
+    if scan.tail == "torn":
+        report.torn_bytes_cut += scan.tail_end - scan.tail_pos
+        report.zero_bytes_cut += segment.allocated - scan.tail_end
+    else:
+        report.zero_bytes_cut += segment.allocated - segment.size
+    segment.trim()
+
+
+def _count(report: RecoveryReport, segment: Segment, scan: SegmentScan) -> None:
+    report.segments_scanned += 1
+    report.bytes_scanned += scan.scanned_bytes
+    report.batches_scanned += scan.batches
+    report.indexes_rebuilt.append(segment.index.path)
+
+
+def load_damage(ops: FileOps, directory: str) -> list[list[int]]:
+    """[[segment base, pos, end_pos, first_offset, next_offset]] of the damage file."""
+    path = os.path.join(directory, DAMAGE_FILE)
+    try:
+        lines = ops.read(path).decode("ascii").splitlines()
+        if lines[0] != "0" or int(lines[1]) != len(lines) - 2:
+            raise ValueError("version or count")
+        entries = [[int(field) for field in line.split(" ")] for line in lines[2:]]
+        if any(len(e) != 5 or min(e) < 0 or e[1] > e[2] or e[3] > e[4] for e in entries):
+            raise ValueError("entry")
+    except (ValueError, IndexError) as error:
+        raise IndexCorrupt(f"not a list of damaged ranges ({error})", path=path) from error
+    return entries
+
+
+def store_damage(ops: FileOps, directory: str, segments: list[Segment]) -> None:
+    """Writes the damage of all segments, or removes the file when there is none."""
+    path = os.path.join(directory, DAMAGE_FILE)
+    entries = [(s.base_offset, *damage) for s in segments for damage in s.damage]
+    if entries:
+        lines = ["0", str(len(entries)), *(" ".join(map(str, e)) for e in entries)]
+        content = ("\n".join(lines) + "\n").encode()
+        if not ops.exists(path) or ops.read(path) != content:
+            ops.store(path, content)
+    elif ops.exists(path):
+        ops.unlink(path)
+        ops.sync_dir(directory)
+
+
+__all__ = [
+    "DAMAGE_FILE",
+    "Opening",
+    "damaged_spans",
+    "examine_sealed",
+    "load_damage",
+    "make_segment",
+    "open_segments",
+    "scan_segment",
+    "store_damage",
+]
