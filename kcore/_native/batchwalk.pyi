@@ -1,0 +1,7 @@
+from collections.abc import Buffer
+
+from kcore._native.batch import BatchInfo
+
+def walk_states(
+    span: Buffer, *, leader_epoch: int = -1
+) -> tuple[list[BatchInfo], list[tuple[int, int]]]: ...

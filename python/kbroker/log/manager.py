@@ -1,0 +1,409 @@
+"""All partitions of a node: what is in the data directory, and its housekeeping.
+
+    <data dir>/.kafka_cleanshutdown               the last stop was clean: open without a scan
+    <data dir>/recovery-point-offset-checkpoint   everything below is on the disk
+    <data dir>/log-start-offset-checkpoint        where DeleteRecords moved a log's start
+    <data dir>/replication-offset-checkpoint      high watermarks
+    <data dir>/<topic>-<n>/                       one partition, with its partition.metadata
+
+The image of the cluster is the truth about which partitions exist: `open_all` creates what is
+missing (a crash came between the metadata and the directory) and renames what nobody knows to
+`-stray`. The directory itself is the caller's (`broker/data_dir.py` has it locked).
+
+All methods run on the broker's loop; what waits for the disk goes to a small pool, and comes back
+through `post`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from kbroker.base.clock import Clock
+from kbroker.base.config import BrokerConfig, TopicConfig
+from kbroker.log.config import PartitionConfig, TopicSettings
+from kbroker.log.host import DiskState, PartitionHost
+from kbroker.log.housekeeping import Housekeeping
+from kbroker.log.partition_log import PartitionLog
+from kcore.errors import CoreError, IndexCorrupt
+from kcore.files import names
+from kcore.files.clean_marker import store_clean_marker, take_clean_marker
+from kcore.files.offset_checkpoint import load_offset_checkpoint
+from kcore.files.partition_metadata import load_partition_metadata, store_partition_metadata
+
+if TYPE_CHECKING:
+    from kcore import FileOps
+
+logger = logging.getLogger(__name__)
+
+POOL_THREADS = 2
+
+
+class PartitionImage(Protocol):
+    """What this room reads of `meta.image`, which it may not import."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def leader_epoch(self) -> int: ...
+    @property
+    def replicas(self) -> tuple[int, ...]: ...
+
+
+class TopicImage(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def topic_id(self) -> bytes: ...
+    @property
+    def partitions(self) -> Sequence[PartitionImage]: ...
+    @property
+    def configs(self) -> Mapping[str, str]: ...
+
+
+class ClusterImage(Protocol):
+    @property
+    def topics(self) -> Mapping[str, TopicImage]: ...
+
+
+class LogManager:
+    """`data_dir` None keeps everything in memory. `post(fn)` runs fn on the loop, from any thread.
+
+    `on_advance(partition)` is called when a partition's high watermark, start or leader changed,
+    and when it failed or was deleted: whoever waits for it should look again.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | None,
+        *,
+        settings: BrokerConfig,
+        clock: Clock,
+        post: Callable[[Callable[[], None]], object],
+        on_advance: Callable[[PartitionLog], None],
+        pool: Executor | None = None,
+    ) -> None:
+        self.data_dir = data_dir
+        self._settings = settings
+        self._clock = clock
+        self._post = post
+        self._own_pool = pool is None
+        self._pool: Executor = pool or ThreadPoolExecutor(POOL_THREADS, "kcore-log")
+        # Read, not changed, by the two handlers for which a call of `get` is worth saving.
+        self.by_name: dict[tuple[str, int], PartitionLog] = {}
+        self.by_id: dict[tuple[bytes, int], PartitionLog] = {}
+        self._memory = _memory_ops() if data_dir is None else None
+        self._memory_dirs = 0
+        self._closed = False
+        self._flush_queue: dict[PartitionLog, None] = {}
+        self.disk = DiskState()
+        self._host = PartitionHost(
+            clock_ms=clock.wall_ms,
+            disk=self.disk,
+            ops=self._memory,
+            append_mode=settings.segment_append_mode,
+            on_advance=on_advance,
+            request_flush=self.request_flush,
+            submit=self.submit,
+            producer_expiration_ms=settings.producer_id_expiration_ms,
+        )
+        self._on_advance = on_advance
+        self._housekeeping = Housekeeping(self, settings, clock)
+
+    # Opening and closing
+
+    def open_all(self, image: ClusterImage) -> None:
+        """Opens every partition this node has in the image, in parallel, recovering those that
+        need it. Blocks; may run in any thread while nothing else uses the manager."""
+        clean, recovery_points, log_starts = self._load_checkpoints()
+        found = self._scan_data_dir()
+        jobs: list[Callable[[], PartitionLog]] = []
+        for topic in image.topics.values():
+            settings = TopicConfig.of_stored(self._settings, topic.configs)
+            config = PartitionConfig.from_topic(settings)
+            for wanted in topic.partitions:
+                if self._settings.node_id not in wanted.replicas:
+                    continue
+                tp = (topic.name, wanted.index)
+                fresh = tp not in found
+                labelled_id = found.pop(tp, None)
+                if labelled_id not in (None, topic.topic_id):
+                    self._set_aside(tp)  # an older topic of the same name
+                    fresh, labelled_id = True, None
+                jobs.append(
+                    self._opener(
+                        tp,
+                        topic.topic_id,
+                        config,
+                        wanted.leader_epoch,
+                        labelled=labelled_id is not None,
+                        clean=clean or fresh,
+                        recovery_point=0 if fresh else recovery_points.get(tp, 0),
+                        log_start_offset=None if fresh else log_starts.get(tp),
+                    )
+                )
+        for tp in found:
+            self._set_aside(tp)
+        for partition in self._run_parallel(jobs):
+            self._add(partition)
+
+    def _load_checkpoints(
+        self,
+    ) -> tuple[bool, dict[tuple[str, int], int], dict[tuple[str, int], int]]:
+        if self.data_dir is None:
+            return True, {}, {}
+        clean = take_clean_marker(self.data_dir / names.CLEAN_MARKER)
+        loaded = []
+        for name in (names.RECOVERY_POINT_CHECKPOINT, names.LOG_START_CHECKPOINT):
+            try:
+                loaded.append(load_offset_checkpoint(self.data_dir / name))
+            except IndexCorrupt as error:
+                # Without recovery points every byte is scanned; log starts fall back to the first
+                # segment's, which may bring back records that DeleteRecords had dropped.
+                logger.error("%s is damaged and not used: %s", name, error)
+                loaded.append({})
+                clean = False
+        return clean, loaded[0], loaded[1]
+
+    def _scan_data_dir(self) -> dict[tuple[str, int], bytes | None]:
+        """Topic id of each partition directory; None where partition.metadata does not tell."""
+        found: dict[tuple[str, int], bytes | None] = {}
+        if self.data_dir is None:
+            return found
+        for entry in sorted(os.scandir(self.data_dir), key=lambda entry: entry.name):
+            parsed = names.parse_partition_dir(entry.name)
+            if parsed is None or not entry.is_dir(follow_symlinks=False):
+                continue
+            if parsed.mark == "delete":
+                self.submit(lambda path=entry.path: shutil.rmtree(path, ignore_errors=True))  # type: ignore[misc]
+            if parsed.mark:
+                continue
+            topic_id: bytes | None = None
+            try:
+                topic_id = load_partition_metadata(
+                    Path(entry.path) / names.PARTITION_METADATA
+                ).topic_id
+            except (FileNotFoundError, IndexCorrupt) as error:
+                logger.warning("%s does not say whose it is: %s", entry.name, error)
+            found[(parsed.topic, parsed.partition)] = topic_id
+        return found
+
+    def _opener(
+        self,
+        tp: tuple[str, int],
+        topic_id: bytes,
+        config: PartitionConfig,
+        leader_epoch: int,
+        *,
+        labelled: bool = False,
+        clean: bool = True,
+        recovery_point: int = 0,
+        log_start_offset: int | None = None,
+    ) -> Callable[[], PartitionLog]:
+        topic, index = tp
+
+        def open_partition() -> PartitionLog:
+            path = self._partition_path(topic, index)
+            if self.data_dir is not None:
+                path.mkdir(exist_ok=True)
+                if not labelled:
+                    store_partition_metadata(path / names.PARTITION_METADATA, topic_id)
+            return PartitionLog.open(
+                path,
+                topic=topic,
+                index=index,
+                topic_id=topic_id,
+                config=config,
+                host=self._host,
+                leader_epoch=leader_epoch,
+                clean=clean,
+                recovery_point=recovery_point,
+                log_start_offset=log_start_offset,
+            )
+
+        return open_partition
+
+    def _partition_path(self, topic: str, index: int) -> Path:
+        name = names.make_partition_dir(topic, index)
+        if self.data_dir is not None:
+            return self.data_dir / name
+        self._memory_dirs += 1  # a topic made again must not meet the bytes of the one before
+        return Path(f"/{self._memory_dirs}") / name
+
+    def _run_parallel(self, jobs: list[Callable[[], PartitionLog]]) -> Iterator[PartitionLog]:
+        threads = self._settings.num_recovery_threads_per_data_dir
+        if len(jobs) <= 1 or threads <= 1 or self._memory is not None:
+            for job in jobs:
+                yield job()
+            return
+        with ThreadPoolExecutor(threads, "kcore-recovery") as pool:
+            yield from pool.map(lambda job: job(), jobs)
+
+    def close(self) -> None:
+        """Flushes and closes everything; writes the checkpoints, then the clean marker. Blocks."""
+        if self._closed:
+            return
+        self._closed = True
+        clean = not self.disk.failure
+        futures = [self._pool.submit(partition.close) for partition in self.by_name.values()]
+        for partition, future in zip(self.by_name.values(), futures, strict=True):
+            try:
+                future.result()
+            except (CoreError, OSError) as error:
+                clean = False
+                logger.error("%s-%d: close: %s", partition.topic, partition.index, error)
+        if self._own_pool:
+            self._pool.shutdown(wait=True)
+        if self.data_dir is not None:
+            try:
+                self._housekeeping.store_checkpoints()
+                if clean:
+                    store_clean_marker(self.data_dir / names.CLEAN_MARKER)
+            except OSError as error:
+                logger.error("the next start will scan: %s", error)
+            os.close(self._lock_fd)
+            self.by_name.clear()
+        self.by_id.clear()
+
+    # The set of partitions
+
+    def all(self) -> list[PartitionLog]:
+        return list(self.by_name.values())
+
+    def get(self, topic: str, index: int) -> PartitionLog | None:
+        return self.by_name.get((topic, index))
+
+    def get_by_id(self, topic_id: bytes, index: int) -> PartitionLog | None:
+        return self.by_id.get((topic_id, index))
+
+    def create(
+        self, topic: str, index: int, topic_id: bytes, config: TopicSettings, leader_epoch: int = 0
+    ) -> PartitionLog:
+        """A new, empty partition. CoreError or OSError when the disk refuses; then nothing is
+        left of it."""
+        tp = (topic, index)
+        existing = self.by_name.get(tp)
+        if existing is not None:
+            return existing
+        if self.data_dir is not None and (self.data_dir / names.make_partition_dir(*tp)).exists():
+            self._set_aside(tp)
+        try:
+            partition = self._opener(
+                tp, topic_id, PartitionConfig.from_topic(config), leader_epoch
+            )()
+        except (CoreError, OSError):
+            if self.data_dir is not None:
+                path = self.data_dir / names.make_partition_dir(*tp)
+                shutil.rmtree(path, ignore_errors=True)
+            raise
+        self._add(partition)
+        return partition
+
+    def _add(self, partition: PartitionLog) -> None:
+        self.by_name[(partition.topic, partition.index)] = partition
+        self.by_id[partition.key] = partition
+
+    def delete(self, topic: str, index: int) -> None:
+        """Gone at once for everybody; the files are removed in the pool."""
+        partition = self.by_name.pop((topic, index), None)
+        if partition is None:
+            return
+        del self.by_id[partition.key]
+        partition.deleted = True
+        partition.failure = "the partition was deleted"
+        doomed: Path | None = None
+        if self.data_dir is not None and partition.path is not None:
+            doomed = self.data_dir / names.make_marked_dir(topic, index, "delete", uuid.uuid4().hex)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(partition.path, doomed)
+
+        def remove() -> None:
+            with contextlib.suppress(CoreError, OSError):
+                partition.discard()
+            if doomed is not None:
+                shutil.rmtree(doomed, ignore_errors=True)
+
+        self.submit(remove)
+        self._on_advance(partition)
+
+    def configure(self, topic: str, config: TopicSettings) -> None:
+        changed = PartitionConfig.from_topic(config)
+        for (name, _), partition in self.by_name.items():
+            if name == topic and partition.config != changed:
+                partition.configure(changed)
+
+    def _set_aside(self, tp: tuple[str, int]) -> None:
+        """Not ours to delete: an operator may know better than our metadata."""
+        if self.data_dir is None:
+            return
+        stray = names.make_marked_dir(*tp, "stray", uuid.uuid4().hex)
+        logger.error("%s-%d belongs to no topic we know: renamed to %s", *tp, stray)
+        os.rename(self.data_dir / names.make_partition_dir(*tp), self.data_dir / stray)
+
+    # Work off the loop
+
+    def submit(self, job: Callable[[], object]) -> Future[object]:
+        return self._pool.submit(job)
+
+    def request_flush(self, partition: PartitionLog) -> None:
+        """Has the partition flushed off the loop. Calls while a flush runs become the next one, so
+        that one fdatasync covers what all of them appended."""
+        if partition.flush_in_flight or partition in self._flush_queue or self._closed:
+            return
+        if not self._flush_queue:
+            # Started at the end of this turn of the loop: more appends of the same wake-up join.
+            self._post(self._start_flushes)
+        self._flush_queue[partition] = None
+
+    def _start_flushes(self) -> None:
+        queue, self._flush_queue = self._flush_queue, {}
+        if self._closed:
+            return
+        for partition in queue:
+            partition.flush_in_flight = True
+            self.submit(lambda partition=partition: self._flush(partition))  # type: ignore[misc]
+
+    def _flush(self, partition: PartitionLog) -> None:
+        """In a pool thread."""
+        failure = ""
+        try:
+            partition.flush_now()
+        except (CoreError, OSError) as error:
+            failure = str(error) or repr(error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._post(lambda: self._flushed(partition, failure))
+
+    def _flushed(self, partition: PartitionLog, failure: str) -> None:
+        partition.flush_in_flight = False
+        if self.by_name.get((partition.topic, partition.index)) is not partition:
+            return
+        if failure:
+            partition.fail(failure)
+            return
+        partition.on_flushed()
+        if partition.waits_for_flush:
+            self.request_flush(partition)
+
+    async def store_log_starts(self) -> bool:
+        """Has the log starts (and the other checkpoints) on disk before it returns; False when
+        the disk refused."""
+        return await asyncio.wrap_future(self._pool.submit(self._housekeeping.store_checkpoints))
+
+    def tick(self, now_ms: int) -> None:
+        """Once a second: background flush, retention, checkpoints, removal of dropped files."""
+        if not self._closed:
+            self._housekeeping.tick(now_ms)
+
+
+def _memory_ops() -> FileOps:
+    from kcore import MemoryOps  # a broker on a disk never loads it
+
+    return MemoryOps()
