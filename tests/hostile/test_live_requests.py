@@ -1,0 +1,241 @@
+"""A running broker under malformed requests over raw sockets: it closes those, and serves others.
+
+Every length, count and tag size of every API that the broker offers lies, in its oldest and newest
+version; frames are cut, bombs of tags are thrown. None of these is a message, so none may change
+anything. A canary on a connection of its own is answered throughout, nothing is left hanging, and
+the broker's memory stays within 64 MiB of what it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kbroker.wire import apis, messages
+from kbroker.wire.header import encode_request_header
+from kbroker.wire.schema.api_versions import ApiVersionsRequest
+
+from tests.wire import reference
+
+DEADLINE_S = 10.0
+RSS_GROWTH_BYTES_MAX = 64 << 20
+MIB = 1 << 20
+
+
+class Target:
+    """`kcore serve` in a process of its own, and raw connections to it."""
+
+    def __init__(self, directory: Path) -> None:
+        ready = directory / "ready"
+        self.log_path = directory / "log"
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kbroker.cli.main", "serve", "--listen", "127.0.0.1:0",
+                 "--data-dir", str(directory / "data"), "--ready-file", str(ready)],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        deadline = time.monotonic() + DEADLINE_S
+        while not ready.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"the broker did not start: {self.log_path.read_text()[-500:]}")
+            time.sleep(0.005)  # waits for a process, asserts nothing
+        self.port = int(ready.read_text().strip().rpartition(":")[2])
+        self.canary = self.connect()
+        self.offered = self.versions()
+        self.first_rss_bytes = self.rss_bytes()
+
+    def stop(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE_S)
+
+    def rss_bytes(self) -> int:
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def versions(self) -> list[apis.Api]:
+        """What the canary is told is on offer, within what has a schema."""
+        head = encode_request_header(apis.API_VERSIONS, 3, 1, "canary")
+        request = ApiVersionsRequest(client_software_name="canary", client_software_version="1")
+        body = messages.encode_request(apis.API_VERSIONS, 3, request)
+        self.canary.sendall(frame(head + body))
+        answer = receive_frame(self.canary)
+        response = messages.decode_response(apis.API_VERSIONS, 3, answer, 4)
+        offered = []
+        for each in response.api_keys:
+            api = apis.APIS[each.api_key]
+            first = max(each.min_version, api.first)
+            offered.append(api._replace(first=first, last=min(each.max_version, api.last)))
+        return offered
+
+    def assert_closes(self, data: bytes, what: object) -> None:
+        """The connection ends without an answer, soon."""
+        with self.connect() as sock:
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(data)
+            try:
+                answer = sock.recv(4096)
+            except ConnectionError:
+                return
+            except TimeoutError:
+                pytest.fail(f"{what}: neither answered nor closed")
+            assert answer == b"", (what, answer)
+
+    def assert_unharmed(self) -> None:
+        """The canary's old connection and a new one both work; memory is as it was."""
+        assert self.process.poll() is None, self.log_path.read_text()[-2000:]
+        assert self.versions() == self.offered
+        with self.connect() as sock:
+            sock.sendall(frame(encode_request_header(apis.API_VERSIONS, 0, 2, None)))
+            assert receive_frame(sock)[:4] == b"\0\0\0\2"
+        grown = self.rss_bytes() - self.first_rss_bytes
+        assert grown < RSS_GROWTH_BYTES_MAX, f"{grown >> 20} MiB"
+
+
+def frame(data: bytes) -> bytes:
+    return struct.pack(">i", len(data)) + data
+
+
+def receive_frame(sock: socket.socket) -> bytes:
+    (size,) = struct.unpack(">i", receive(sock, 4))
+    return receive(sock, size)
+
+
+def receive(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = sock.recv(size - len(data))
+        assert more, "the broker closed the canary's connection"
+        data += more
+    return data
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    target = Target(tmp_path_factory.mktemp("live"))
+    try:
+        yield target
+    finally:
+        target.canary.close()
+        target.stop()
+
+
+def requests(target: Target) -> Iterator[tuple[apis.Api, int, bytes, reference.Encoder]]:
+    """A well-formed request of each offered API in its oldest and newest version."""
+    for api in target.offered:
+        message = reference.filled(messages.request_class(api.key))
+        for version in sorted({api.first, api.last}):
+            head = encode_request_header(api.key, version, 7, "hostile")
+            yield api, version, head, reference.encode(message, version)
+
+
+def test_something_is_offered(target: Target) -> None:
+    assert apis.API_VERSIONS in {api.key for api in target.offered}
+
+
+def test_every_length_lies(target: Target) -> None:
+    for api, version, head, encoder in requests(target):
+        for length in encoder.lengths:
+            remaining = len(encoder.data) - length.pos - length.width
+            for claim in (2**31 - 1, -2, remaining + 1):
+                bad = reference.lie(encoder, length, claim)
+                target.assert_closes(frame(head + bad), (api.name, version, length, claim))
+        target.assert_unharmed()
+
+
+def test_cut_bodies(target: Target) -> None:
+    """A whole frame whose body ends early, at eight places."""
+    for api, version, head, encoder in requests(target):
+        body = bytes(encoder.data)
+        for size in sorted({len(body) * i // 8 for i in range(8)} - {len(body)}):
+            target.assert_closes(frame(head + body[:size]), (api.name, version, size))
+    target.assert_unharmed()
+
+
+def test_bytes_after_the_body(target: Target) -> None:
+    for api, version, head, encoder in requests(target):
+        target.assert_closes(frame(head + bytes(encoder.data) + b"\0"), (api.name, version))
+    target.assert_unharmed()
+
+
+def test_peers_that_leave_in_the_middle_of_a_frame(target: Target) -> None:
+    for _, _, head, encoder in requests(target):
+        data = frame(head + bytes(encoder.data))
+        for size in (1, 3, 4, 9, len(data) - 1):
+            with target.connect() as sock:
+                sock.sendall(data[:size])
+    target.assert_unharmed()
+
+
+@pytest.mark.parametrize("size", [2**31 - 1, -(2**31), -1, 0, 1, 9, 200 * MIB])
+def test_impossible_frame_lengths(target: Target, size: int) -> None:
+    target.assert_closes(struct.pack(">i", size) + bytes(64), size)
+    target.assert_unharmed()
+
+
+@pytest.mark.parametrize("key, version", [(4, 0), (-1, 0), (999, 3), (3, 99), (3, -1), (0, 14)])
+def test_unknown_apis_and_versions(target: Target, key: int, version: int) -> None:
+    head = struct.pack(">hhih", key, version, 1, -1)
+    target.assert_closes(frame(head + bytes(100)), (key, version))
+    target.assert_unharmed()
+
+
+def test_tag_bombs(target: Target) -> None:
+    """Headers and bodies with millions of tags, and with counts that claim millions."""
+    head = encode_request_header(apis.API_VERSIONS, 3, 1, None)[:-1]
+    empty_tags = b"\x01\x00" * (2 * MIB)
+    bombs = [
+        reference.varint(20_000_000) + empty_tags,
+        reference.varint(65) + b"".join(reference.varint(i) + b"\0" for i in range(65)),
+        reference.varint(2**32 - 1),
+        b"\x01\x00" + reference.varint(2**31) + bytes(MIB),
+        b"\xff" * 64,
+    ]
+    body = messages.encode_request(apis.API_VERSIONS, 3, ApiVersionsRequest())[:-1]
+    for bomb in bombs:
+        for _ in range(8):
+            target.assert_closes(frame(head + bomb), "tags of the header")
+            target.assert_closes(frame(head + b"\0" + body + bomb), "tags of the body")
+    target.assert_unharmed()
+
+
+def test_element_bomb(target: Target) -> None:
+    """Millions of elements that are really there, one byte or two each."""
+    for api in target.offered:
+        if api.key == apis.METADATA:
+            head = encode_request_header(api.key, api.first, 1, None)
+            count = 3 * MIB
+            for _ in range(4):
+                data = head + struct.pack(">i", count) + bytes(2 * count)
+                target.assert_closes(frame(data), "elements")
+    target.assert_unharmed()
+
+
+def test_client_ids_of_every_kind(target: Target) -> None:
+    """Odd but legal names are answered; what is no string closes."""
+    for name in (b"", b"x" * 32767, b"../../etc", b"a\0b", "\u2603".encode()):
+        with target.connect() as sock:
+            head = struct.pack(">hhih", apis.API_VERSIONS, 0, 5, len(name)) + name
+            sock.sendall(frame(head))
+            assert receive_frame(sock)[:4] == struct.pack(">i", 5)
+    for size, name in ((-2, b""), (4, b"abc"), (2, b"\xff\xfe"), (32767, b"x")):
+        head = struct.pack(">hhih", apis.API_VERSIONS, 0, 5, size) + name
+        target.assert_closes(frame(head), (size, name))
+    target.assert_unharmed()
