@@ -22,15 +22,18 @@ from kbroker.base.config import BrokerConfig, ConfigError, TopicConfig, UpdateMo
 from kbroker.base.config_ops import ConfigOp, apply_ops
 from kbroker.base.errors import KafkaError
 from kbroker.base.ids import is_usable_id, make_uuid
+from kbroker.base.limits import PARTITIONS_PER_REQUEST_MAX
 from kbroker.base.rng import Rng
+from kbroker.broker.answers import AnswerCache
 from kbroker.broker.topic_store import TopicStore
 from kbroker.meta import codec
-from kbroker.meta.image import INTERNAL_TOPICS, ClusterImage, TopicImage
+from kbroker.meta.image import RESERVED_NAMES, ClusterImage, PartitionImage, TopicImage
 from kbroker.meta.placement import Candidate
 from kbroker.meta.store.base import MetadataStore
 from kbroker.meta.topic_rules import (
     NewTopic,
     check_name,
+    check_partition_limit,
     checked_topic_config,
     collision_key,
     internal_topic,
@@ -38,9 +41,12 @@ from kbroker.meta.topic_rules import (
     plan_topic,
 )
 from kcore.errors import CoreError
+from kcore.files.names import is_valid_topic
 
 if TYPE_CHECKING:
     from kbroker.broker.services import Services
+
+__all__ = ["NewTopic", "Outcome", "PartitionImage", "TopicImage", "TopicService"]
 
 log = logging.getLogger("kbroker.topics")
 
@@ -51,13 +57,15 @@ _NO_CONFIGS: Mapping[str, str] = {}
 class TopicService:
     """`await TopicService.open(store, config, ...)`, then `attach(services)` once logs are there.
 
-    `image` is the cluster as of now, `config` the broker's configuration with the dynamic layers
-    of the store. Methods on one topic raise KafkaError; those on several return one outcome each.
+    `image` is the cluster as of now, `answers` what was encoded from it, `config` the broker's
+    configuration with the dynamic layers of the store. Methods on one topic raise KafkaError; those
+    on several return one outcome each.
     """
 
     def __init__(self, store: MetadataStore, config: BrokerConfig, node_id: int, rng: Rng) -> None:
-        self.image = ClusterImage()
         self.config = config
+        self.answers = AnswerCache()
+        self._image = ClusterImage()
         self._store = TopicStore(store)
         self._node_id = node_id
         self._rng = rng
@@ -75,6 +83,10 @@ class TopicService:
         await service._load()
         return service
 
+    @property
+    def image(self) -> ClusterImage:
+        return self._image
+
     def attach(self, services: Services) -> None:
         """From here on changes reach the logs, and `services.config` follows."""
         self._services = services
@@ -82,6 +94,24 @@ class TopicService:
     def topic_config(self, name: str) -> TopicConfig:
         """The configuration of a topic that is in `image`."""
         return self._configs.get(name, self._inherited)
+
+    def planned_config(self, topic: TopicImage) -> TopicConfig:
+        """The configuration of a topic that may only have been validated."""
+        return TopicConfig.of_stored(self.config, topic.configs)
+
+    @staticmethod
+    def check_name(name: str) -> None:
+        """KafkaError with INVALID_TOPIC_EXCEPTION when no topic can be called this."""
+        check_name(name)
+
+    @staticmethod
+    def is_valid_name(name: str) -> bool:
+        return is_valid_topic(name)
+
+    @staticmethod
+    def is_internal_name(name: str) -> bool:
+        """Names that clients cannot create."""
+        return name in RESERVED_NAMES
 
     # Topics
 
@@ -165,7 +195,7 @@ class TopicService:
                 # Never attached to the image, so nobody can have written to one of them.
                 await self._store.undo_grow(topic, grown)
                 raise failure
-            self.image = self.image.with_topics(revision, put=[grown])
+            self._publish(self.image.with_topics(revision, put=[grown]))
             return grown
 
     # Configuration
@@ -210,7 +240,7 @@ class TopicService:
     # The rest is private.
 
     async def _load(self) -> None:
-        self.image = codec.load_image(*await self._store.read_all())
+        self._publish(codec.load_image(*await self._store.read_all()))
         broker_configs = self.image.broker_configs
         self.config, ignored = self.config.with_stored(
             dynamic_default=broker_configs.get("", _NO_CONFIGS),
@@ -222,6 +252,10 @@ class TopicService:
         for topic in self.image.topics.values():
             self._names[collision_key(topic.name)] = topic.name
             self._note_config(topic)
+
+    def _publish(self, image: ClusterImage) -> None:
+        self._image = image
+        self.answers.clear()
 
     def _note_config(self, topic: TopicImage) -> None:
         if topic.configs:
@@ -239,7 +273,7 @@ class TopicService:
         return topic
 
     def _automatic(self, name: str) -> NewTopic:
-        if name in INTERNAL_TOPICS:
+        if name in RESERVED_NAMES:
             return internal_topic(name, self.config, len(self._brokers()))
         return NewTopic(name)
 
@@ -264,7 +298,7 @@ class TopicService:
         made = [topic for topic in planned if topic.name not in failed]
         for topic in made:
             self._names[collision_key(topic.name)] = topic.name
-        self.image = self.image.with_topics(revision, put=made)
+        self._publish(self.image.with_topics(revision, put=made))
         return [
             failed.get(outcome.name, outcome) if isinstance(outcome, TopicImage) else outcome
             for outcome in outcomes
@@ -273,6 +307,7 @@ class TopicService:
     def _plan(self, wanted: Sequence[NewTopic]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         names = dict(self._names) if len(wanted) > 1 else self._names
+        room = PARTITIONS_PER_REQUEST_MAX
         for new in wanted:
             try:
                 check_name(new.name)
@@ -288,12 +323,13 @@ class TopicService:
                     )
                 brokers = self._brokers()
                 start = self._rng.below(len(brokers))
-                outcomes.append(
-                    plan_topic(new, self._new_topic_id(), self.config, brokers, start=start)
-                )
+                topic = plan_topic(new, self._new_topic_id(), self.config, brokers, start=start)
+                check_partition_limit(len(topic.partitions), room)
             except KafkaError as refused:
                 outcomes.append(refused)
                 continue
+            outcomes.append(topic)
+            room -= len(topic.partitions)
             if names is not self._names:
                 names[collision_key(new.name)] = new.name
         return outcomes
@@ -363,7 +399,7 @@ class TopicService:
             revision = await self._store.delete(doomed)
         except KafkaError as failure:
             return failure
-        self.image = self.image.with_topics(revision, removed=[topic.name for topic in doomed])
+        self._publish(self.image.with_topics(revision, removed=[topic.name for topic in doomed]))
         for topic in doomed:
             self._names.pop(collision_key(topic.name), None)
             self._configs.pop(topic.name, None)
@@ -390,7 +426,7 @@ class TopicService:
                 return
             changed = TopicImage(topic.name, topic.topic_id, topic.partitions, config.overrides)
             revision = await self._store.configure(changed)
-            self.image = self.image.with_topics(revision, put=[changed])
+            self._publish(self.image.with_topics(revision, put=[changed]))
             self._note_config(changed)
             self._configure_logs(name)
 
@@ -415,7 +451,7 @@ class TopicService:
             if validate_only:
                 return
             revision = await self._store.configure_broker(name, codec.encode_configs(overrides))
-            self.image = self.image.with_broker_config(revision, name, overrides)
+            self._publish(self.image.with_broker_config(revision, name, overrides))
             self._swap_config(changed)
 
     def _swap_config(self, config: BrokerConfig) -> None:

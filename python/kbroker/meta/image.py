@@ -13,6 +13,8 @@ GROUP_TOPIC = "__consumer_offsets"
 TRANSACTION_TOPIC = "__transaction_state"
 SHARE_TOPIC = "__share_group_state"
 INTERNAL_TOPICS = frozenset({GROUP_TOPIC, TRANSACTION_TOPIC, SHARE_TOPIC})
+# Names that clients cannot create topics under: KRaft's own log is no topic, and stays none.
+RESERVED_NAMES = INTERNAL_TOPICS | {"__cluster_metadata"}
 
 NO_LEADER = -1
 

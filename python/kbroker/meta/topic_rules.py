@@ -88,7 +88,7 @@ def plan_partitions(
             "an increase.",
         )
     added = count - current
-    _check_partition_limit(added)
+    check_partition_limit(added)
     replication_factor = len(topic.partitions[0].replicas)
     if assignments is None:
         _check_enough_brokers(replication_factor, brokers)
@@ -153,6 +153,15 @@ def checked_topic_config(config: BrokerConfig, overrides: Mapping[str, str]) -> 
         raise KafkaError(errors.INVALID_CONFIG, str(wrong)) from None
 
 
+def check_partition_limit(count: int, room: int = PARTITIONS_PER_REQUEST_MAX) -> None:
+    """`room`: how many more partitions this request may make."""
+    if count > room:
+        raise KafkaError(
+            errors.POLICY_VIOLATION,
+            f"More than {PARTITIONS_PER_REQUEST_MAX} partitions in one request.",
+        )
+
+
 def _checked_configs(config: BrokerConfig, configs: Mapping[str, str | None]) -> Mapping[str, str]:
     if not configs:
         return _NO_CONFIGS
@@ -175,7 +184,7 @@ def _manual_replicas(new: NewTopic, brokers: Sequence[Candidate]) -> list[tuple[
                 errors.INVALID_REQUEST,
                 f"A manual partition assignment was given, so the {what} must be -1.",
             )
-    _check_partition_limit(len(assignments))
+    check_partition_limit(len(assignments))
     _check_manual(assignments, brokers)
     return [tuple(assignments[index]) for index in range(len(assignments))]
 
@@ -192,7 +201,7 @@ def _placed_replicas(
         raise KafkaError(
             errors.INVALID_PARTITIONS, f"Number of partitions must be at least 1, not {count}."
         )
-    _check_partition_limit(count)
+    check_partition_limit(count)
     if replication_factor < 1:
         raise KafkaError(
             errors.INVALID_REPLICATION_FACTOR,
@@ -222,14 +231,6 @@ def _check_enough_brokers(replication_factor: int, brokers: Sequence[Candidate])
             errors.INVALID_REPLICATION_FACTOR,
             f"Replication factor {replication_factor} cannot be reached: {len(brokers)} broker(s) "
             "are alive.",
-        )
-
-
-def _check_partition_limit(count: int) -> None:
-    if count > PARTITIONS_PER_REQUEST_MAX:
-        raise KafkaError(
-            errors.POLICY_VIOLATION,
-            f"{count} partitions in one request; {PARTITIONS_PER_REQUEST_MAX} are allowed.",
         )
 
 
