@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         max_timestamp_record,
         records,
     )
+    from kcore._native.simops import MemoryOps
     from kcore.errors import (
         ClosedError,
         CoreError,
@@ -66,6 +67,7 @@ __all__ = [
     "LimitExceeded",
     "Log",
     "LogConfig",
+    "MemoryOps",
     "OffsetOutOfRange",
     "Record",
     "RecoveryReport",
@@ -89,6 +91,7 @@ __all__ = [
 _HOMES = {
     "kcore._native.log": ("AppendResult", "Log"),
     "kcore._native.mapping": ("FetchSpan",),
+    "kcore._native.simops": ("MemoryOps",),
     "kcore.log_config": ("LogConfig",),
     "kcore.log_types": ("DamagedSpan", "RecoveryReport", "SegmentInfo", "TimestampOffset"),
     "kcore._native.batch": ("BatchInfo", "inspect"),

@@ -534,12 +534,16 @@ cdef class Log:
         try:
             self._ensure_writable()
             self._cuts += 1
+            removed = False
             while len(self._segments) > 1 and self._active.base_offset > offset:
                 # From the end: a crash in between leaves a shorter log, never one with a hole.
                 self._active.remove()
                 self._segments.pop()
                 self._active = self._segments[len(self._segments) - 1]
                 self.next_offset = self._active.next_offset
+                removed = True
+            if removed:
+                self.ops.sync_dir(self.path)    # before the cut, which is synced too
             segment = self._active
             pos = segment.find(offset, &h)
             next_offset = h.base_offset if pos < segment.size else segment.next_offset

@@ -492,7 +492,10 @@ cdef class Segment:
         if self.mapping is not None and (self.mapping.spans or self.remapped):
             self._move_to_new_file(pos)
         else:
+            # Durable at once: what was cut must not come back after a power cut, behind or
+            # between batches that took its place.
             self.ops.truncate(self.file, pos)
+            self.ops.sync(self.file)
         self.size = self.allocated = pos
         self.next_offset = next_offset
         self.verified_to = min(self.verified_to, pos)
