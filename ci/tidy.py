@@ -37,13 +37,13 @@ FILE_LINES_MAX: list[tuple[str, int]] = [
 # bytes ("bytes"), files ("files") and the wire ("wire") are families of their own on top of the
 # common ones.
 NATIVE_LEVELS: list[set[str]] = [
-    {"layout", "debug", "counters"},
-    {"endian", "cursor", "fileops"},
+    {"layout", "debug", "counters", "endian"},
+    {"cursor", "fileops"},
     {"varint", "crc32c", "posixops", "simops", "murmur2", "wirebuf"},
     {"batch", "writer", "mapping"},
     {"codecs", "batchwalk", "index", "message", "framing"},
     {"records", "segment"},
-    {"log", "scan", "produce_codec", "fetch_codec"},
+    {"log", "scan", "encoder", "columns", "produce_codec", "fetch_codec"},
 ]
 FILES_FAMILY = {"fileops", "posixops", "simops", "mapping", "index", "segment", "scan", "log"}
 WIRE_FAMILY = {"produce_codec", "fetch_codec", "message", "framing"}

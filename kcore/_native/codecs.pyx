@@ -32,7 +32,7 @@ cdef enum:
     # Four bytes of zstd are a block of at most 128 KiB: so much input can pass per output budget.
     ZSTD_BLOCK_BYTES_MAX = 128 * 1024
     ZSTD_BLOCK_BYTES_MIN = 4
-    # What a step of gzip takes and gives at most: the library holds it twice.
+    # How much a step takes at most: what it gives, the library may hold twice for a moment.
     PIECE_BYTES = 256 * 1024
     # Every frame costs a copy of what follows it; no client writes more than one.
     FRAMES_MAX = 256
@@ -155,20 +155,22 @@ cdef object _inflate_lz4(data, budget):
     from lz4.frame import LZ4FrameDecompressor
 
     out = bytearray()
+    cdef int64_t pos = 0, size = len(data)
     for _ in range(FRAMES_MAX):
         frame = LZ4FrameDecompressor()
-        # The library reserves what it may return: begin near the likely size, then grow.
-        step = max(64 * 1024, 4 * len(data))
+        fed = b""
         while not frame.eof:
-            out += frame.decompress(data, max_length=min(step, budget - len(out) + 1))
+            if frame.needs_input:
+                if pos >= size:
+                    raise _cut_short("lz4")
+                fed = data[pos:pos + PIECE_BYTES]
+                pos += len(fed)
+            out += frame.decompress(fed, max_length=min(4 * PIECE_BYTES, budget - len(out) + 1))
             if len(out) > budget:
                 raise _over_budget("lz4", budget)
-            if frame.needs_input and not frame.eof:
-                raise _cut_short("lz4")
-            data = b""
-            step *= 2
-        data = frame.unused_data
-        if not data:
+            fed = b""  # what it has not used it keeps
+        pos -= len(frame.unused_data or b"")
+        if pos >= size:
             return out
     raise _too_many_frames("lz4")
 
@@ -190,8 +192,8 @@ cdef object _inflate_zstd(data, budget):
 
 
 cdef object _inflate_zstd_stream(decompressor, data, budget):
-    """Frames of unknown size. The library returns all that a piece of input yields, so a piece is
-    only as large as the rest of the budget allows in the worst case."""
+    """Frames of unknown size. The library returns all that a step of input yields, and holds it
+    twice meanwhile: a step is so small that it yields a quarter of what is left at worst."""
     out = bytearray()
     cdef int64_t pos = 0, size = len(data), step
     for _ in range(FRAMES_MAX):
@@ -199,7 +201,7 @@ cdef object _inflate_zstd_stream(decompressor, data, budget):
         while not frame.eof:
             if pos >= size:
                 raise _cut_short("zstd")
-            step = max(1, (budget - len(out)) // ZSTD_BLOCK_BYTES_MAX) * ZSTD_BLOCK_BYTES_MIN
+            step = max(1, (budget - len(out)) // 4 // ZSTD_BLOCK_BYTES_MAX) * ZSTD_BLOCK_BYTES_MIN
             out += frame.decompress(data[pos:pos + step])
             pos = min(pos + step, size)
             if len(out) > budget:
