@@ -78,9 +78,7 @@ def assemble(
     )
     covered += section
     return (
-        struct.pack(
-            ">qiibI", base_offset, len(covered) + 9, leader_epoch, magic, crc32c(covered)
-        )
+        struct.pack(">qiibI", base_offset, len(covered) + 9, leader_epoch, magic, crc32c(covered))
         + covered
     )
 

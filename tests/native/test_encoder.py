@@ -1,0 +1,163 @@
+"""Building batches: byte for byte the reference's, from lists, buffers and Arrow arrays."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import kcore
+from kcore import LimitExceeded, UnsupportedCodec
+from kcore._native import encoder
+from tests.ref.batch import Record, encode
+
+VALUES = [b"one", None, b"", b"x" * 300, b"y" * 6000]
+KEYS = [None, b"k", b"", b"key" * 50, None]
+TIMES = [1000, 900, 2**40, 1000, 1]
+HEADERS: list[Any] = [None, [("a", b"1"), ("b", None)], [], {"c": b""}, [(b"raw", b"2" * 200)]]
+PLAIN = [[], [("a", b"1"), ("b", None)], [], [("c", b"")], [("raw", b"2" * 200)]]
+EXPECTED = [
+    Record(i, t, k, v, h)
+    for i, (t, k, v, h) in enumerate(zip(TIMES, KEYS, VALUES, PLAIN, strict=True))
+]
+
+
+def test_lists_byte_for_byte() -> None:
+    assert kcore.encode(VALUES, keys=KEYS, headers=HEADERS, timestamps=TIMES) == encode(EXPECTED)
+
+
+def test_header_fields() -> None:
+    data = kcore.encode(
+        [b"v"] * 3,
+        timestamps=5,
+        base_offset=100,
+        producer_id=2**40,
+        producer_epoch=3,
+        base_sequence=17,
+        transactional=True,
+        control=True,
+        leader_epoch=8,
+        append_time=99,
+    )
+    records = [Record(100 + i, 5, None, b"v") for i in range(3)]
+    assert data == encode(
+        records,
+        attributes=8 | 16 | 32,
+        leader_epoch=8,
+        producer=(2**40, 3, 17),
+        max_timestamp=99,
+    )
+
+
+def test_offsets_and_buffers() -> None:
+    data = b"".join(v or b"" for v in VALUES)
+    ends = np.cumsum([0] + [len(v or b"") for v in VALUES])
+    want = kcore.encode([v or b"" for v in VALUES], timestamps=TIMES)
+    for kind in (np.int32, np.int64):
+        for buffer in (data, bytearray(data), memoryview(data), np.frombuffer(data, np.uint8)):
+            got = kcore.encode((buffer, ends.astype(kind)), timestamps=np.array(TIMES))
+            assert got == want
+    # Parts of a larger buffer, and the same bytes as keys.
+    inner = kcore.encode((data, ends[1:3]), keys=(data, ends[1:3]), timestamps=0)
+    assert inner == kcore.encode([b""], keys=[b""], timestamps=0)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.string(), pa.large_string(), pa.binary_view()]
+)
+def test_arrow(kind: pa.DataType) -> None:
+    texts = [None if v is None else v.decode() for v in VALUES]
+    array = pa.array(texts if "string" in str(kind) else VALUES, kind)
+    want = kcore.encode(VALUES, keys=VALUES, timestamps=0)
+    assert kcore.encode(array, keys=array, timestamps=0) == want
+    chunked = pa.chunked_array([array.slice(0, 2), array.slice(2)])
+    assert kcore.encode(chunked, keys=chunked, timestamps=0) == want
+    part = kcore.encode(array.slice(1, 3), keys=array.slice(1, 3), timestamps=0)
+    assert part == kcore.encode(VALUES[1:4], keys=VALUES[1:4], timestamps=0)
+
+
+def test_other_byte_like_values() -> None:
+    values = [bytearray(b"a"), memoryview(b"b"), b"c", None]
+    assert kcore.encode(values, timestamps=0) == kcore.encode(
+        [b"a", b"b", b"c", None], timestamps=0
+    )
+    assert kcore.encode((b"a", b"b"), timestamps=0) == kcore.encode([b"a", b"b"], timestamps=0)
+    assert kcore.encode(iter([b"a"]), timestamps=0) == kcore.encode([b"a"], timestamps=0)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_codecs(codec: str) -> None:
+    data = kcore.encode(VALUES, keys=KEYS, headers=HEADERS, timestamps=TIMES, codec=codec)
+    assert kcore.inspect(data).codec == codec
+    assert kcore.rebuild(data, "none") == encode(EXPECTED)
+
+
+def test_rebuild_keeps_all_but_the_codec() -> None:
+    data = encode(EXPECTED, attributes=16, leader_epoch=4, producer=(7, 1, 3))
+    packed = kcore.rebuild(data, "zstd", 9)
+    before, after = kcore.inspect(data), kcore.inspect(packed)
+    for name in [
+        "base_offset",
+        "last_offset_delta",
+        "base_timestamp",
+        "max_timestamp",
+        "producer_id",
+        "producer_epoch",
+        "base_sequence",
+        "record_count",
+        "leader_epoch",
+        "is_transactional",
+    ]:
+        assert getattr(before, name) == getattr(after, name), name
+    assert after.codec == "zstd"
+    for codec in ("gzip", "snappy", "lz4", "none"):
+        assert kcore.rebuild(kcore.rebuild(packed, codec), "none") == data
+
+
+def test_time_now_by_default() -> None:
+    before = int(time.time() * 1000)
+    stamp = kcore.inspect(kcore.encode([b"v"])).max_timestamp
+    assert before <= stamp <= int(time.time() * 1000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"values": []}, ValueError, "at least one record"),
+        ({"values": [b"a", "b"]}, TypeError, r"values\[1\] is str, not bytes or None"),
+        ({"values": [b"a"], "keys": [7]}, TypeError, r"keys\[0\] is int"),
+        ({"values": [b"a"], "keys": []}, ValueError, "0 keys for 1 values"),
+        ({"values": [b"a"], "timestamps": [1, 2]}, ValueError, "2 timestamps for 1 values"),
+        ({"values": [b"a"], "timestamps": np.array([1], np.int32)}, TypeError, "int64"),
+        ({"values": [b"a"], "headers": []}, ValueError, "headers of 0 records for 1 values"),
+        ({"values": [b"a"], "headers": [[(1, b"")]]}, TypeError, r"headers\[0\]: .* name is int"),
+        (
+            {"values": [b"a"], "headers": [[("a", "b")]]},
+            TypeError,
+            r"headers\[0\]: .* value is str",
+        ),
+        ({"values": [b"a"], "codec": "brotli"}, UnsupportedCodec, "none, gzip"),
+        ({"values": (b"abc", np.array([0, 4]))}, ValueError, "within the buffer"),
+        ({"values": (b"abc", np.array([2, 1]))}, ValueError, "ascend"),
+        ({"values": (b"abc", np.array([-1, 1]))}, ValueError, "within the buffer"),
+        ({"values": (b"abc", np.array([0, 2**62]))}, ValueError, "within the buffer"),
+        ({"values": (b"abc", np.array([], np.int64))}, ValueError, "are empty"),
+        ({"values": (b"abc", np.array([0.5]).view(np.uint8))}, TypeError, "int32 or int64"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        kcore.encode(arguments.pop("values"), **arguments)
+
+
+def test_batches_that_would_be_too_large() -> None:
+    big = bytes(60 << 20)
+    with pytest.raises(LimitExceeded, match="too large"):
+        kcore.encode([big, big])
+
+
+def test_native_names() -> None:
+    assert encoder.encode is kcore.encode
