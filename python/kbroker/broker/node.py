@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Any
 
 from kbroker.base.config import BrokerConfig
 from kbroker.base.limits import FRAME_BYTES_HARD_MAX
@@ -19,31 +18,42 @@ from kbroker.base.metrics import BrokerMetrics
 from kbroker.broker import registry
 from kbroker.broker.data_dir import DataDir
 from kbroker.broker.dispatch import Dispatcher
+from kbroker.broker.fetch_sessions import FetchSessionCache
+from kbroker.broker.metadata import Metadata, open_metadata
 from kbroker.broker.purgatory import Purgatory
 from kbroker.broker.server import Server, ServerLimits
 from kbroker.broker.services import BrokerEndpoint, Services
 from kbroker.host.clock import SystemClock
+from kbroker.host.rng import SystemRng
+from kbroker.log.manager import LogManager
 from kbroker.wire import apis
 
 log = logging.getLogger("kbroker.node")
 
 _NEVER_MS = 1 << 62
+_TICK_S = 1.0
 
 
 class Node:
+    """`start()`, then `bootstrap` says where; `stop()`. Starts once."""
+
     def __init__(self, config: BrokerConfig) -> None:
         self.config = config
+        self.metrics = BrokerMetrics()
         self.stopped_cleanly = True
         self._clock = SystemClock()
-        self._metrics = BrokerMetrics()
+        self._rng = SystemRng()
         self._server = Server(
             clock=self._clock,
-            metrics=self._metrics,
+            metrics=self.metrics,
             flexible_from=flexible_versions(),
             server_limits=_server_limits(config),
         )
         self._data_dir: DataDir | None = None
+        self._metadata: Metadata | None = None
+        self._logs: LogManager | None = None
         self._purgatory: Purgatory | None = None
+        self._tick_handle: asyncio.TimerHandle | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -68,48 +78,74 @@ class Node:
         try:
             await self._start()
         except BaseException:
-            self.stopped_cleanly = False
             await self.stop()
             raise
 
     async def _start(self) -> None:
-        config = self.config
-        if config.kcore_storage == "disk":
-            self._data_dir = DataDir(Path(config.data_dir))
-        self._server.bind([(e.listener, e.host, e.port) for e in config.bind_endpoints])
+        if self.config.kcore_storage == "disk":
+            self._data_dir = DataDir(Path(self.config.data_dir))
+        self._server.bind([(e.listener, e.host, e.port) for e in self.config.bind_endpoints])
         loop = asyncio.get_running_loop()
-        self._purgatory = Purgatory(
+        purgatory = self._purgatory = Purgatory(
             self._clock,
             loop.call_soon,
             lambda delay_ms, fn: loop.call_later(delay_ms / 1000, fn),
         )
+        metadata = self._metadata = await open_metadata(self.config, rng=self._rng)
+        topics = metadata.topics
+        self.config = topics.config  # with the dynamic settings of the store
+        logs = self._logs = LogManager(
+            None if self._data_dir is None else self._data_dir.path,
+            settings=self.config,
+            clock=self._clock,
+            post=loop.call_soon_threadsafe,
+            on_advance=lambda partition: purgatory.wake(partition.key),
+        )
+        # In a thread: recovery may take long, and the loop may be somebody's own.
+        await asyncio.to_thread(logs.open_all, topics.image)
         table = registry.load()
         services = Services(
-            config=config,
+            config=self.config,
             clock=self._clock,
-            metrics=self._metrics,
-            purgatory=self._purgatory,
+            metrics=self.metrics,
+            purgatory=purgatory,
             registry=table,
-            logs=Any,
-            topics=None,
-            sessions=None,
-            producer_ids=Any,
-            node_id=config.node_id,
-            cluster_id="",
+            logs=logs,
+            topics=topics,
+            sessions=FetchSessionCache(
+                self._rng, self.config.max_incremental_fetch_session_cache_slots
+            ),
+            producer_ids=metadata.producer_ids,
+            node_id=self.config.node_id,
+            cluster_id=metadata.cluster_id,
             endpoints=self.endpoints,
         )
-        self._server.start(services, Dispatcher(table, self._metrics.request))
+        topics.attach(services)
+        self._server.start(services, Dispatcher(table, self.metrics.request))
+        self._tick()
+
+    def _tick(self) -> None:
+        if self._logs is not None:
+            self._logs.tick(self._clock.wall_ms())
+        self._tick_handle = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     async def stop(self) -> None:
         """Harmless twice. `stopped_cleanly` tells how it went."""
-        if self._purgatory is not None:
-            await self._server.stop(self._purgatory.stop)
-            self._purgatory = None
-        else:
-            self._server.close_listeners()
-        if self._data_dir is not None:
-            self._data_dir.close()
-            self._data_dir = None
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+            self._tick_handle = None
+        purgatory, self._purgatory = self._purgatory, None
+        if purgatory is not None:
+            await self._server.stop(purgatory.stop)
+        logs, self._logs = self._logs, None
+        if logs is not None:
+            await asyncio.to_thread(logs.close)
+        metadata, self._metadata = self._metadata, None
+        if metadata is not None:
+            metadata.close()
+        data_dir, self._data_dir = self._data_dir, None
+        if data_dir is not None:
+            data_dir.close()
 
 
 def flexible_versions() -> bytes:

@@ -88,6 +88,7 @@ class Server:
         self._limits = server_limits
         self._loop: asyncio.AbstractEventLoop
         self._sessions: set[Session] = set()
+        self._taken = 0  # accepted and not gone, whether or not the loop has them yet
         self._per_ip: dict[str, int] = {}
         self._over_budget: dict[Session, None] = {}  # in the order they came
         self._finisher: Session | None = None
@@ -96,6 +97,7 @@ class Server:
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._accept_pauses: list[asyncio.TimerHandle] = []
         self._fd_ceiling = _fd_limit() - limits.FDS_RESERVED
+        self._started = False
         self._stopping = False
 
     # ------------------------------------------------------------- life
@@ -107,7 +109,8 @@ class Server:
             for name, host, port in endpoints:
                 self.listeners.append(Listener(name, host, port))
         except OSError:
-            self.close_listeners()
+            for listener in self.listeners:
+                listener.sock.close()
             raise
 
     def start(self, services: Services, dispatcher: Dispatcher) -> None:
@@ -117,14 +120,19 @@ class Server:
         for listener in self.listeners:
             self._loop.add_reader(listener.sock, self._accept, listener)
         self._tick()
+        self._started = True
 
     async def stop(self, finish_parked: Callable[[], None]) -> None:
         """Takes no more connections and requests, lets `finish_parked` answer what is parked, and
-        gives clients a moment to take their answers."""
+        gives clients a moment to take their answers. Harmless twice."""
+        if self._stopping:
+            return
         self._stopping = True
+        if self._started:
+            for listener in self.listeners:
+                self._loop.remove_reader(listener.sock)
         for listener in self.listeners:
-            self._loop.remove_reader(listener.sock)
-        self.close_listeners()
+            listener.sock.close()
         for handle in (self._sweep_handle, *self._accept_pauses):
             if handle is not None:
                 handle.cancel()
@@ -136,16 +144,11 @@ class Server:
         give_up_at_ms = self.clock.monotonic_ms() + limits.STOP_GRACE_MS_MAX
         while self._sessions and self.clock.monotonic_ms() < give_up_at_ms:
             for session in list(self._sessions):
-                if session.idle:
-                    session.shut()
+                session.wind_up()
             await asyncio.sleep(0.005)
         for session in list(self._sessions):
             session.abort()
         await asyncio.sleep(0)  # lets connection_lost run
-
-    def close_listeners(self) -> None:
-        for listener in self.listeners:
-            listener.sock.close()
 
     # ------------------------------------------------------------- accepting
 
@@ -176,7 +179,7 @@ class Server:
             self._welcome(sock, listener, address_of(peer))
 
     def _refusal(self, ip: str) -> str | None:
-        if len(self._sessions) + len(self._arrivals) >= self._limits.connections_max:
+        if self._taken >= self._limits.connections_max:
             return f"refused: {self._limits.connections_max} connections are open"
         if self._per_ip.get(ip, 0) >= self._limits.connections_per_ip_max:
             return f"refused: {self._limits.connections_per_ip_max} connections of this address"
@@ -187,6 +190,7 @@ class Server:
         with contextlib.suppress(OSError):  # gone already: the loop will find out
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.metrics.connections_accepted += 1
+        self._taken += 1
         self._per_ip[ip] = self._per_ip.get(ip, 0) + 1
         session = Session(self, listener.name, ip)
         arrival = self._loop.create_task(self._attach(session, sock))
@@ -199,7 +203,7 @@ class Server:
         except OSError:
             sock.close()
             if session not in self._sessions:
-                self._forget_address(session.peer)
+                self._give_place_back(session.peer)
 
     def _pause_accepting(self, listener: Listener, why: str) -> None:
         """Leaves the newcomers in the backlog for a moment; spinning would starve who is in."""
@@ -227,12 +231,13 @@ class Server:
         self._sessions.discard(session)
         self._over_budget.pop(session, None)
         self.metrics.connections_open -= 1
-        self._forget_address(session.peer)
+        self._give_place_back(session.peer)
         if self._finisher is session:
             self._finisher = None
         self._share_budget()
 
-    def _forget_address(self, ip: str) -> None:
+    def _give_place_back(self, ip: str) -> None:
+        self._taken -= 1
         left = self._per_ip.get(ip, 0) - 1
         if left > 0:
             self._per_ip[ip] = left

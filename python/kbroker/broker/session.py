@@ -49,6 +49,7 @@ class Session(asyncio.BufferedProtocol):
         "_partial_since_ms",
         "_reading",
         "_running",
+        "_said_goodbye",
         "_saw_request",
         "_server",
         "_stalled_bytes",
@@ -78,6 +79,7 @@ class Session(asyncio.BufferedProtocol):
         self._writable = True
         self._running = False
         self._closing = False
+        self._said_goodbye = False
         now_ms = server.clock.monotonic_ms()
         self._opened_ms = now_ms
         self._last_active_ms = now_ms
@@ -115,7 +117,7 @@ class Session(asyncio.BufferedProtocol):
         if not self._closing:
             self._run()
         else:
-            self._frames.settle()
+            self._frames.close()
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -275,12 +277,6 @@ class Session(asyncio.BufferedProtocol):
         """Requests taken and not answered."""
         return len(self._answers)
 
-    @property
-    def idle(self) -> bool:
-        """Nothing to answer and nothing left to send."""
-        transport = self._transport
-        return transport is None or (not self._answers and transport.get_write_buffer_size() == 0)
-
     def sweep(self, now_ms: int) -> None:
         """Closes the connection if it has outstayed one of its deadlines."""
         transport = self._transport
@@ -328,11 +324,25 @@ class Session(asyncio.BufferedProtocol):
         self.shut()
 
     def hold_for_stop(self) -> None:
-        """The broker is stopping: takes no further requests, still answers those it took."""
+        """The broker is stopping: takes no further requests, still answers those it took. What
+        else arrives is read and dropped: closing a socket with bytes unread in it resets it, and
+        a reset would take away answers that are on their way."""
         self._closing = True
-        if self._transport is not None and self._reading:
-            self._reading = False
-            self._transport.pause_reading()
+        if self._transport is not None and not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def wind_up(self) -> None:
+        """Called now and then during a stop: once all is answered and sent, says so to the peer,
+        and closes one call later, when what was still on its way here has been dropped."""
+        transport = self._transport
+        if transport is None or self._answers or transport.get_write_buffer_size():
+            return
+        if self._said_goodbye:
+            transport.close()
+        else:
+            self._said_goodbye = True
+            transport.write_eof()
 
     def shut(self) -> None:
         """Ends the connection quietly, after what is queued has been written."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from typing import TextIO
+from collections.abc import Sequence
 
 DESCRIPTION = "A Kafka you can pip install: a broker for any Kafka client, and tools for its files."
 
@@ -36,9 +35,18 @@ exit codes: 0 stopped, 1 could not start or stop well, 2 wrong call or configura
 """
 
 
+_TOOLS = {
+    "dump": "print any file of a data directory",
+    "verify": "check a data directory offline",
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command. Returns the exit code."""
-    args = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in _TOOLS:
+        return _run_tool(words[0], words[1:])
+    args = _parser().parse_args(words)
     code: int = args.run(args)
     return code
 
@@ -79,23 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(run=_serve)
 
-    dump = commands.add_parser(
-        "dump",
-        help="print any file of a data directory",
-        description="Prints what a file holds: a segment (.log), its indexes, a snapshot, a "
-        "checkpoint. Reads only.",
-    )
-    dump.add_argument("file", metavar="FILE")
-    dump.set_defaults(run=_dump)
-
-    verify = commands.add_parser(
-        "verify",
-        help="check a data directory offline",
-        description="Checks every file of a data directory and says what is wrong. Reads only. "
-        "exit codes: 0 all is well, 1 something is wrong",
-    )
-    verify.add_argument("directory", metavar="DIR")
-    verify.set_defaults(run=_verify)
+    for name, text in _TOOLS.items():  # here for --help; main() hands them their arguments
+        commands.add_parser(name, help=text, add_help=False)
 
     commands.add_parser("version", help="print the version").set_defaults(run=_version)
     return parser
@@ -119,29 +112,12 @@ def _serve(args: argparse.Namespace) -> int:
     return serve(config_file=args.config, overrides=overrides, ready_file=args.ready_file)
 
 
-def _dump(args: argparse.Namespace) -> int:
-    from kcore import dump
+def _run_tool(name: str, words: list[str]) -> int:
+    """The engine's own tools read their arguments, --help included, themselves."""
+    from importlib import import_module
 
-    return _run_tool(dump.main, args.file)
-
-
-def _verify(args: argparse.Namespace) -> int:
-    from kcore import verify
-
-    return _run_tool(verify.main, args.directory)
-
-
-def _run_tool(tool: Callable[[str, TextIO], int], path: str) -> int:
-    from kcore.errors import CoreError
-
-    try:
-        return tool(path, sys.stdout)
-    except BrokenPipeError:  # "kcore dump FILE | head" is not a failure
-        sys.stderr.close()
-        return 0
-    except (OSError, CoreError) as error:
-        sys.stderr.write(f"kcore: {error}\n")
-        return 1
+    code: int = import_module(f"kcore.{name}").main(words)
+    return code
 
 
 def _version(args: argparse.Namespace) -> int:

@@ -269,8 +269,7 @@ class LogManager:
                     store_clean_marker(self.data_dir / names.CLEAN_MARKER)
             except OSError as error:
                 logger.error("the next start will scan: %s", error)
-            os.close(self._lock_fd)
-            self.by_name.clear()
+        self.by_name.clear()
         self.by_id.clear()
 
     # The set of partitions
