@@ -5,13 +5,13 @@ caller's own objects, never copied; the first piece starts with the length of th
 """
 
 cimport cython
-from cpython.buffer cimport Py_buffer
+from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport INT64_MAX, int8_t, int16_t, int32_t, int64_t, uint32_t
 
 from kcore._native.endian cimport load_i32, load_i64, store_i32
 from kcore._native.wirebuf cimport (
-    Reader, View, Writer, close_writer, open_reader, open_writer, put_count,
+    Reader, Writer, close_writer, open_reader, open_writer, put_count,
     put_endpoints, put_i8, put_i16, put_i32, put_i64, put_topic, put_uvarint, raise_range,
     raise_wire, read_count, read_string, read_tag, read_tag_count, read_topic, skip_tags,
     take,
@@ -155,31 +155,39 @@ cdef int _check_version(int version) except -1:
 
 def parse_fetch(object frame, Py_ssize_t pos, int version):
     """The request body in `frame` from byte `pos` to the end."""
-    cdef View view = View(frame)
+    cdef Py_buffer view
     cdef Reader r
+    _check_version(version)
+    PyObject_GetBuffer(frame, &view, PyBUF_SIMPLE)
+    try:
+        open_reader(&r, &view, pos)
+        return _parse(&r, version)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef FetchRequest _parse(Reader* r, int version):
     cdef bint flexible = version >= FLEXIBLE_FROM
     cdef FetchRequest request = FetchRequest.__new__(FetchRequest)
-    cdef Py_ssize_t count
-    _check_version(version)
-    open_reader(&r, view, pos)
-    _parse_scalars(&r, version, request)
     # A topic is at least its name or id, an empty array and, if flexible, an empty tag section.
     cdef Py_ssize_t topic_bytes = 18 if version >= TOPIC_ID_FROM else 3 if flexible else 6
-    count = read_count(&r, flexible, topic_bytes, False, "FetchRequest.topics")
+    cdef Py_ssize_t count
+    _parse_scalars(r, version, request)
+    count = read_count(r, flexible, topic_bytes, False, "FetchRequest.topics")
     while count > 0:
         count -= 1
-        request.topics.append(_parse_topic(&r, version, flexible))
+        request.topics.append(_parse_topic(r, version, flexible))
     if version >= 7:
-        count = read_count(&r, flexible, topic_bytes, False, "FetchRequest.forgotten_topics_data")
+        count = read_count(r, flexible, topic_bytes, False, "FetchRequest.forgotten_topics_data")
         while count > 0:
             count -= 1
-            request.forgotten.append(_parse_forgotten(&r, version, flexible))
+            request.forgotten.append(_parse_forgotten(r, version, flexible))
     if version >= 11:
-        request.rack_id = read_string(&r, flexible, False, "FetchRequest.rack_id")
+        request.rack_id = read_string(r, flexible, False, "FetchRequest.rack_id")
     if flexible:
-        _parse_tags(&r, version, request)
+        _parse_tags(r, version, request)
     if r.p != r.end:
-        raise_wire(&r, "FetchRequest", "the end of the message", f"{r.end - r.p} more bytes")
+        raise_wire(r, "FetchRequest", "the end of the message", f"{r.end - r.p} more bytes")
     return request
 
 

@@ -10,6 +10,7 @@ leaves nothing behind.
 """
 
 cimport cython
+from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.float cimport PyFloat_AsDouble
 from cpython.list cimport PyList_Append, PyList_GET_ITEM, PyList_GET_SIZE
@@ -22,7 +23,7 @@ from libc.string cimport memcpy, memmove
 
 from kcore._native.endian cimport load_i16, load_i32, load_i64, load_u16, load_u32, load_u64, store_i32
 from kcore._native.wirebuf cimport (
-    Reader, View, Writer, as_int, close_writer, open_reader, open_writer,
+    Reader, Writer, as_int, close_writer, open_reader, open_writer,
     put_bytes, put_count, put_i8, put_i16, put_i32, put_i64, put_string, put_uuid,
     put_uvarint, raise_range, raise_wire, read_bytes, read_count, read_string, read_tag,
     read_tag_count, reserve, skip_tags, take,
@@ -408,13 +409,18 @@ cdef class Codec:
 
     def decode(self, object data, Py_ssize_t pos=0):
         """The message that takes all bytes of `data` from `pos`."""
-        cdef View view = View(data)
+        cdef Py_buffer view
         cdef Reader r
-        open_reader(&r, view, pos)
-        message = _decode_struct(self.plan, &r)
-        if r.p != r.end:
-            raise_wire(&r, self.plan.cls.__name__, "the end of the message", f"{r.end - r.p} more bytes")
-        return message
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            open_reader(&r, &view, pos)
+            message = _decode_struct(self.plan, &r)
+            if r.p != r.end:
+                raise_wire(&r, self.plan.cls.__name__, "the end of the message",
+                           f"{r.end - r.p} more bytes")
+            return message
+        finally:
+            PyBuffer_Release(&view)
 
     def encode(self, object message):
         """The body alone."""
@@ -487,21 +493,27 @@ cdef class HeaderParser:
             self.flexible_from[key] = version
 
     def __call__(self, object data, Py_ssize_t pos=0):
-        cdef View view = View(data)
+        cdef Py_buffer view
         cdef Reader r
-        cdef const unsigned char* p
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            open_reader(&r, &view, pos)
+            return self._parse(&r)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef RequestHeader _parse(self, Reader* r):
         cdef RequestHeader header = RequestHeader.__new__(RequestHeader)
+        cdef const unsigned char* p = take(r, 8, "RequestHeader")
         cdef int first = -1
-        open_reader(&r, view, pos)
-        p = take(&r, 8, "RequestHeader")
         header.api_key = load_i16(p)
         header.api_version = load_i16(p + 2)
         header.correlation_id = load_i32(p + 4)
         # Not compact even in header v2: Kafka kept it readable for every version of ApiVersions.
-        header.client_id = read_string(&r, False, True, "RequestHeader.client_id")
+        header.client_id = read_string(r, False, True, "RequestHeader.client_id")
         if 0 <= header.api_key < API_KEYS_MAX:
             first = self.flexible_from[header.api_key]
         if first >= 0 and header.api_version >= first:
-            skip_tags(&r, "RequestHeader.tags")
+            skip_tags(r, "RequestHeader.tags")
         header.body_pos = r.p - r.base
         return header

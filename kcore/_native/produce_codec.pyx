@@ -5,12 +5,13 @@ when the frame is, because the log stamps offsets into it in place.
 """
 
 cimport cython
+from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t
 
 from kcore._native.endian cimport load_i16, load_i32, store_i32
 from kcore._native.wirebuf cimport (
-    Reader, View, Writer, close_writer, open_reader, open_writer, put_count,
+    Reader, Writer, close_writer, open_reader, open_writer, put_count,
     put_endpoints, put_i8, put_i16, put_i32, put_i64, put_string, put_topic, put_uvarint,
     raise_range, raise_wire, read_count, read_length, read_string, read_topic, skip_tags,
     take,
@@ -83,31 +84,39 @@ cdef int _check_version(int version) except -1:
 
 def parse_produce(object frame, Py_ssize_t pos, int version):
     """The request body in `frame` from byte `pos` to the end."""
-    cdef View view = View(frame)
+    cdef Py_buffer view
     cdef Reader r
+    _check_version(version)
+    if not isinstance(frame, memoryview):
+        frame = memoryview(frame)
+    PyObject_GetBuffer(frame, &view, PyBUF_SIMPLE)
+    try:
+        open_reader(&r, &view, pos)
+        return _parse(&r, version, frame)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef ProduceRequest _parse(Reader* r, int version, object frame):
     cdef bint flexible = version >= FLEXIBLE_FROM
     cdef ProduceRequest request = ProduceRequest.__new__(ProduceRequest)
     cdef Py_ssize_t topics
     cdef const unsigned char* p
-    _check_version(version)
-    open_reader(&r, view, pos)
-    if not isinstance(frame, memoryview):
-        frame = memoryview(frame)
-    request.transactional_id = read_string(&r, flexible, True, "ProduceRequest.transactional_id")
-    p = take(&r, 6, "ProduceRequest.acks")
+    request.transactional_id = read_string(r, flexible, True, "ProduceRequest.transactional_id")
+    p = take(r, 6, "ProduceRequest.acks")
     request.acks = load_i16(p)
     request.timeout_ms = load_i32(p + 2)
     request.partitions = []
     # A topic is at least its name or id, an empty array and, if flexible, an empty tag section.
-    topics = read_count(&r, flexible, 18 if version >= TOPIC_ID_FROM else 3 if flexible else 6,
+    topics = read_count(r, flexible, 18 if version >= TOPIC_ID_FROM else 3 if flexible else 6,
                         False, "ProduceRequest.topic_data")
     while topics > 0:
         topics -= 1
-        _parse_topic(&r, version, flexible, frame, request.partitions)
+        _parse_topic(r, version, flexible, frame, request.partitions)
     if flexible:
-        skip_tags(&r, "ProduceRequest.tags")
+        skip_tags(r, "ProduceRequest.tags")
     if r.p != r.end:
-        raise_wire(&r, "ProduceRequest", "the end of the message", f"{r.end - r.p} more bytes")
+        raise_wire(r, "ProduceRequest", "the end of the message", f"{r.end - r.p} more bytes")
     return request
 
 

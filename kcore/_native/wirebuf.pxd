@@ -1,8 +1,10 @@
 # Bounded reading and growable writing of Kafka's wire types: what every message codec stands on.
 #
+# Whoever reads holds the buffer (Py_buffer) for as long as its Reader lives.
 # A Reader never moves past its end; each take names the field, so that an error says which one.
 # A Writer owns malloc'ed memory: whoever calls `open_writer` calls `close_writer` on every path.
 
+from cpython.buffer cimport Py_buffer
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint64_t
 from libc.string cimport memcpy
 
@@ -41,12 +43,6 @@ cdef struct Writer:
     unsigned char* end
 
 
-cdef class View:
-    # Borrows a buffer for the time of one call; the reader's pointers die with it.
-    cdef Py_buffer buffer
-    cdef bint held
-
-
 # Errors: each raises WireError and returns the failure value.
 cdef int raise_short(const Reader* r, Py_ssize_t size, object field) except -1
 cdef int raise_wire(const Reader* r, object field, object expected, object found) except -1
@@ -54,7 +50,7 @@ cdef int raise_range(object field, object value, object expected) except -1
 
 
 # Reading.
-cdef int open_reader(Reader* r, View view, Py_ssize_t pos) except -1
+cdef int open_reader(Reader* r, const Py_buffer* view, Py_ssize_t pos) except -1
 cdef int64_t read_uvarint_slow(Reader* r, object field) except -1
 cdef Py_ssize_t read_length(Reader* r, bint compact, Py_ssize_t wide, bint nullable,
                             Py_ssize_t limit, object field) except -2

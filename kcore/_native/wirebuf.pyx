@@ -4,7 +4,7 @@ Every length and count is compared with the bytes that remain before anything is
 so the memory that a message can take is a small multiple of the bytes that were really received.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -33,16 +33,6 @@ class WireError(ValueError):
         super().__init__(f"{field} at byte {pos}: expected {expected}, found {found}")
 
 
-cdef class View:
-    def __cinit__(self, object data):
-        PyObject_GetBuffer(data, &self.buffer, PyBUF_SIMPLE)
-        self.held = True
-
-    def __dealloc__(self):
-        if self.held:
-            PyBuffer_Release(&self.buffer)
-
-
 cdef int raise_wire(const Reader* r, object field, object expected, object found) except -1:
     raise WireError(field, r.p - r.base, expected, found)
 
@@ -55,13 +45,13 @@ cdef int raise_range(object field, object value, object expected) except -1:
     raise ValueError(f"{field}: expected {expected}, got {value!r}")
 
 
-cdef int open_reader(Reader* r, View view, Py_ssize_t pos) except -1:
+cdef int open_reader(Reader* r, const Py_buffer* view, Py_ssize_t pos) except -1:
     """Reads from byte `pos` to the end; positions in errors count from the start of the buffer."""
-    if pos < 0 or pos > view.buffer.len:
-        raise WireError("frame", pos, f"a position in 0..{view.buffer.len}", pos)
-    r.base = <const unsigned char*> view.buffer.buf
+    if pos < 0 or pos > view.len:
+        raise WireError("frame", pos, f"a position in 0..{view.len}", pos)
+    r.base = <const unsigned char*> view.buf
     r.p = r.base + pos
-    r.end = r.base + view.buffer.len
+    r.end = r.base + view.len
     r.elements_left = ELEMENTS_MAX
     return 0
 
@@ -246,16 +236,19 @@ cdef int put_string(Writer* w, bint compact, bint nullable, object value, object
 
 
 cdef int put_bytes(Writer* w, bint compact, bint nullable, object value, object field) except -1:
-    cdef View view
+    cdef Py_buffer view
     if value is None:
         if not nullable:
             raise_range(field, value, "bytes, not null")
         return put_count(w, compact, -1)
-    view = View(value)
-    if view.buffer.len > 0x7FFFFFFF:
-        raise_range(field, f"{view.buffer.len} bytes", "less than 2 GiB")
-    put_count(w, compact, view.buffer.len)
-    return put_raw(w, view.buffer.buf, view.buffer.len)
+    PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
+    try:
+        if view.len > 0x7FFFFFFF:
+            raise_range(field, f"{view.len} bytes", "less than 2 GiB")
+        put_count(w, compact, view.len)
+        return put_raw(w, view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)
 
 
 cdef int put_uuid(Writer* w, object value, object field) except -1:

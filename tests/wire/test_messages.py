@@ -35,7 +35,7 @@ def versions(api: apis.Api) -> range:
 
 
 @pytest.mark.parametrize("api, direction", CASES)
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32 - 1))
 def test_parity_with_kio(api: apis.Api, direction: str, seed: int) -> None:
     for version in versions(api):
