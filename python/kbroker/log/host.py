@@ -11,7 +11,6 @@ from kbroker.log.producers import PRODUCERS_MAX
 
 if TYPE_CHECKING:
     from kbroker.log.partition_log import PartitionLog
-    from kcore import FileOps
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class PartitionHost:
         *,
         clock_ms: Callable[[], int],
         disk: DiskState | None = None,
-        ops: FileOps | None = None,
+        ops: object = None,
         append_mode: str = "auto",
         on_advance: Callable[[PartitionLog], None] = _nothing,
         request_flush: Callable[[PartitionLog], None] = _nothing,

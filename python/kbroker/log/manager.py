@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from kbroker.base.clock import Clock
 from kbroker.base.config import BrokerConfig, TopicConfig
@@ -38,9 +38,6 @@ from kcore.files import names
 from kcore.files.clean_marker import store_clean_marker, take_clean_marker
 from kcore.files.offset_checkpoint import load_offset_checkpoint
 from kcore.files.partition_metadata import load_partition_metadata, store_partition_metadata
-
-if TYPE_CHECKING:
-    from kcore import FileOps
 
 logger = logging.getLogger(__name__)
 
@@ -402,7 +399,7 @@ class LogManager:
             self._housekeeping.tick(now_ms)
 
 
-def _memory_ops() -> FileOps:
+def _memory_ops() -> object:
     from kcore import MemoryOps  # a broker on a disk never loads it
 
     return MemoryOps()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kbroker.base import errors
 from kbroker.base.errors import KafkaError
@@ -91,6 +91,7 @@ class PartitionLog:
         self.failure = ""  # why this partition takes no appends, "" when it does
         self.flush_in_flight = False
         self.deleted = False
+        self._flush_at_offset = INT64_MAX
         self.doomed_paths: list[str] = []  # renamed files whose time to go will come
         self._told_damage: set[int] = set()
         self._apply_config(config)
@@ -462,8 +463,7 @@ class PartitionLog:
 
     def configure(self, config: PartitionConfig) -> None:
         self._apply_config(config)
-        changes = _log_settings(config)
-        self._log.configure(**changes)
+        self._log.configure(**_log_settings(config))
 
     def _apply_config(self, config: PartitionConfig) -> None:
         self._config = config
@@ -526,7 +526,7 @@ class PartitionLog:
             retention_ms=config.retention_ms,
             retention_bytes=config.retention_bytes,
         )
-        if plan.count == 0:
+        if plan.segment_count == 0:
             return 0
         if plan.roll_first:
             log.roll()
@@ -534,7 +534,7 @@ class PartitionLog:
         self.doomed_paths += log.delete_segments_below(plan.delete_below)
         self._dropped([segment.base_offset for segment in segments])
         self._host.on_advance(self)
-        return plan.count
+        return plan.segment_count
 
     def _dropped(self, bases_before: list[int]) -> None:
         """The log start has moved up; segments that began at some of these offsets are gone."""
@@ -575,4 +575,5 @@ def _log_settings(config: PartitionConfig) -> dict[str, int]:
 
 
 def _log_config(config: PartitionConfig, host: PartitionHost) -> LogConfig:
-    return LogConfig(**_log_settings(config), append_mode=host.append_mode, clock_ms=host.clock_ms)
+    settings: dict[str, Any] = _log_settings(config)
+    return LogConfig(**settings, append_mode=host.append_mode, clock_ms=host.clock_ms)

@@ -295,7 +295,7 @@ class ProducerStates:
             if entry.txn_first_offset != NO_OFFSET
         }
 
-    def refill(self, batches: list[tuple[SequencedBatch, int]]) -> None:
+    def refill(self, batches: Iterable[tuple[SequencedBatch, int]]) -> None:
         """After `restore`: the batches (with their base offsets) that come before the snapshot.
 
         A snapshot knows the last batch of a producer; a client may send any of its last five

@@ -36,9 +36,10 @@ class Segment(Protocol):
 
 
 class RetentionPlan(NamedTuple):
-    """Drop the segments below `delete_below`, after a roll if `roll_first`. Nothing: count 0."""
+    """Drop the first `segment_count` segments, which end at `delete_below`, after a roll if
+    `roll_first`."""
 
-    count: int
+    segment_count: int
     delete_below: int
     roll_first: bool
 
@@ -57,7 +58,7 @@ def plan_retention(
     retention_bytes: int,
 ) -> RetentionPlan:
     total = sum(segment.size_bytes for segment in segments)
-    count = 0
+    dropped = 0
     for segment in segments:
         if segment.next_offset > high_watermark or segment.next_offset == segment.base_offset:
             break
@@ -69,7 +70,7 @@ def plan_retention(
         if not (too_old or too_much or segment.next_offset <= log_start_offset):
             break
         total -= segment.size_bytes
-        count += 1
-    if count == 0:
+        dropped += 1
+    if dropped == 0:
         return NOTHING
-    return RetentionPlan(count, segments[count - 1].next_offset, count == len(segments))
+    return RetentionPlan(dropped, segments[dropped - 1].next_offset, dropped == len(segments))
