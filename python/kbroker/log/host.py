@@ -11,6 +11,7 @@ from kbroker.log.producers import PRODUCERS_MAX
 
 if TYPE_CHECKING:
     from kbroker.log.partition_log import PartitionLog
+    from kcore._native.fileops import FileOps
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class PartitionHost:
         *,
         clock_ms: Callable[[], int],
         disk: DiskState | None = None,
-        ops: object = None,
+        ops: FileOps | None = None,
         append_mode: str = "auto",
         on_advance: Callable[[PartitionLog], None] = _nothing,
         request_flush: Callable[[PartitionLog], None] = _nothing,

@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kbroker.base.clock import Clock
 from kbroker.base.config import BrokerConfig, TopicConfig
@@ -38,6 +38,9 @@ from kcore.files import names
 from kcore.files.clean_marker import store_clean_marker, take_clean_marker
 from kcore.files.offset_checkpoint import load_offset_checkpoint
 from kcore.files.partition_metadata import load_partition_metadata, store_partition_metadata
+
+if TYPE_CHECKING:
+    from kcore._native.fileops import FileOps
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +103,7 @@ class LogManager:
         self._memory = _memory_ops() if data_dir is None else None
         self._memory_dirs = 0
         self._closed = False
+        self._opened = False
         self._flush_queue: dict[PartitionLog, None] = {}
         self.disk = DiskState()
         self._host = PartitionHost(
@@ -151,6 +155,7 @@ class LogManager:
             self._set_aside(tp)
         for partition in self._run_parallel(jobs):
             self._add(partition)
+        self._opened = True
 
     def _load_checkpoints(
         self,
@@ -259,7 +264,8 @@ class LogManager:
                 logger.error("%s-%d: close: %s", partition.topic, partition.index, error)
         if self._own_pool:
             self._pool.shutdown(wait=True)
-        if self.data_dir is not None:
+        # After an `open_all` that failed half way, what is on the disk is all there is to know.
+        if self.data_dir is not None and self._opened:
             try:
                 self._housekeeping.store_checkpoints()
                 if clean:
@@ -399,7 +405,7 @@ class LogManager:
             self._housekeeping.tick(now_ms)
 
 
-def _memory_ops() -> object:
+def _memory_ops() -> FileOps:
     from kcore import MemoryOps  # a broker on a disk never loads it
 
     return MemoryOps()
