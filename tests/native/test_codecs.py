@@ -1,4 +1,4 @@
-"""The codecs: round trips, the framings of other clients, budgets that hold, damage that is named."""
+"""The codecs: round trips, framings of other clients, budgets that hold, damage that is named."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import struct
 import sys
 import zlib
+from contextlib import suppress
 
 import cramjam
 import lz4.frame
@@ -117,10 +118,8 @@ def test_mutations_are_refused_or_harmless(codec: str) -> None:
         damaged = bytearray(packed)
         for _ in range(source.randrange(1, 4)):
             damaged[source.randrange(len(damaged))] = source.randrange(256)
-        try:
+        with suppress(CorruptBatch, LimitExceeded):
             assert len(codecs.decompress(codec, damaged)) <= limits.INFLATED_BYTES_MAX
-        except (CorruptBatch, LimitExceeded):
-            pass
 
 
 def _bomb(codec: str, size: int) -> bytes:

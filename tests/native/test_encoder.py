@@ -19,6 +19,18 @@ KEYS = [None, b"k", b"", b"key" * 50, None]
 TIMES = [1000, 900, 2**40, 1000, 1]
 HEADERS: list[Any] = [None, [("a", b"1"), ("b", None)], [], {"c": b""}, [(b"raw", b"2" * 200)]]
 PLAIN = [[], [("a", b"1"), ("b", None)], [], [("c", b"")], [("raw", b"2" * 200)]]
+KEPT_FIELDS = (
+    "base_offset",
+    "last_offset_delta",
+    "base_timestamp",
+    "max_timestamp",
+    "producer_id",
+    "producer_epoch",
+    "base_sequence",
+    "record_count",
+    "leader_epoch",
+    "is_transactional",
+)
 EXPECTED = [
     Record(i, t, k, v, h)
     for i, (t, k, v, h) in enumerate(zip(TIMES, KEYS, VALUES, PLAIN, strict=True))
@@ -99,18 +111,7 @@ def test_rebuild_keeps_all_but_the_codec() -> None:
     data = encode(EXPECTED, attributes=16, leader_epoch=4, producer=(7, 1, 3))
     packed = kcore.rebuild(data, "zstd", 9)
     before, after = kcore.inspect(data), kcore.inspect(packed)
-    for name in [
-        "base_offset",
-        "last_offset_delta",
-        "base_timestamp",
-        "max_timestamp",
-        "producer_id",
-        "producer_epoch",
-        "base_sequence",
-        "record_count",
-        "leader_epoch",
-        "is_transactional",
-    ]:
+    for name in KEPT_FIELDS:
         assert getattr(before, name) == getattr(after, name), name
     assert after.codec == "zstd"
     for codec in ("gzip", "snappy", "lz4", "none"):
@@ -137,7 +138,7 @@ def test_time_now_by_default() -> None:
         (
             {"values": [b"a"], "headers": [[("a", "b")]]},
             TypeError,
-            r"headers\[0\]: .* value is str",
+            r"headers\[0\].* value is str",
         ),
         ({"values": [b"a"], "codec": "brotli"}, UnsupportedCodec, "none, gzip"),
         ({"values": (b"abc", np.array([0, 4]))}, ValueError, "within the buffer"),

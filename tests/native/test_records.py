@@ -61,7 +61,7 @@ def test_exactly_one_batch() -> None:
 
 @pytest.mark.parametrize("magic", [0, 1, 3])
 def test_old_formats_are_invalid_not_corrupt(magic: int) -> None:
-    """A client retries a corrupt message for ever; one that it can never send right it must drop."""
+    """A client retries a corrupt message for ever; what it can never send right it must drop."""
     with pytest.raises(InvalidRecord, match="version 2"):
         check(patched(GOOD, 16, ">b", magic))
 
