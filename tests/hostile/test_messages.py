@@ -96,10 +96,13 @@ def test_tagged_fields_must_have_their_size() -> None:
                     continue
                 assert length.width == 1
                 size = encoder.data[length.pos]
+                after = length.pos + 1 + size
+                longer = reference.lie(encoder, length, size + 1)
+                padded = longer[:after] + b"\0" + longer[after:]
                 for decode in decoders(api, direction, api.last):
-                    for claim in (size - 1, size + 1):
+                    for bad in (reference.lie(encoder, length, size - 1), longer, padded):
                         with pytest.raises(BadRequest):
-                            decode(reference.lie(encoder, length, claim))
+                            decode(bad)
                         seen += 1
     assert seen > 50
 
