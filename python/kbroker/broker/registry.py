@@ -19,12 +19,11 @@ any asyncio task: what needs a current task (`asyncio.timeout`) must not come be
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from importlib import import_module
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from kbroker.base.check import invariant
 
@@ -34,8 +33,7 @@ H = TypeVar("H", bound=Handler)
 _MARK = "__kafka_api__"
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
+class Api(NamedTuple):
     """One row: the versions a handler serves and how it wants to be called.
 
     `advertise_min` may be below `min_version`: some clients switch features on only if an old
@@ -145,9 +143,11 @@ def load() -> Registry:
     from kbroker.broker import handlers as package
 
     found: list[Handler] = []
-    for info in pkgutil.iter_modules(package.__path__):
-        if info.name.startswith("k"):
-            module = importlib.import_module(f"{package.__name__}.{info.name}")
+    # Listing the folder is what pkgutil does, without its share of the start-up time.
+    for name in sorted(os.listdir(package.__path__[0])):
+        stem, _, suffix = name.partition(".")
+        if stem.startswith("k") and suffix == "py":
+            module = import_module(f"{package.__name__}.{stem}")
             marked = handlers_in(module)
             invariant(marked, f"{module.__name__} registers no handler")
             found.extend(marked)

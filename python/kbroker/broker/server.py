@@ -14,8 +14,7 @@ import logging
 import resource
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kbroker.base import limits
 from kbroker.base.clock import Clock
@@ -37,8 +36,7 @@ _PEERS_REMEMBERED_MAX = 1_024
 _FD_LIMIT_MAX = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
+class ServerLimits(NamedTuple):
     """The part of the configuration that connections obey."""
 
     frame_bytes_max: int = limits.FRAME_BYTES_HARD_MAX
@@ -304,9 +302,9 @@ class Server:
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:
-    found = socket.getaddrinfo(
-        host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    # Bytes, because text goes through the idna codec, whose tables take milliseconds to load.
+    name = (host or "0.0.0.0").encode("ascii")
+    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     # "localhost" is both ::1 and 127.0.0.1: the one that every client tries.
     found.sort(key=lambda info: info[0] != socket.AF_INET)
     family, kind, proto, _, address = found[0]

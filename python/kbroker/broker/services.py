@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from kbroker.base.clock import Clock
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from kbroker.log.manager import LogManager
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerEndpoint:
+class BrokerEndpoint(NamedTuple):
     """A broker as one listener's clients reach it."""
 
     node_id: int
