@@ -1,0 +1,235 @@
+"""Goal: `kcore serve` starts, says so, stops and fails as its help promises.
+
+Method: the command as a child process, the way a user or an init system runs it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from kbroker.broker.app import write_ready_file
+from kbroker.cli.main import main
+
+WAIT_S = 30
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "kbroker.cli.main", *words]
+
+
+@contextmanager
+def serving(data_dir: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A started broker; `process.bootstrap` is where."""
+    process = subprocess.Popen(
+        command("serve", "--data-dir", str(data_dir), "--listen", "127.0.0.1:0", *words),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            _, err = process.communicate(timeout=WAIT_S)
+            raise AssertionError(f"the broker did not start: {err}")
+        process.ready_line = line  # type: ignore[attr-defined]
+        process.bootstrap = line.rstrip().rpartition("=")[2]  # type: ignore[attr-defined]
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=WAIT_S)
+
+
+def connect(process: subprocess.Popen[str]) -> socket.socket:
+    host, _, port = process.bootstrap.rpartition(":")  # type: ignore[attr-defined]
+    return socket.create_connection((host, int(port)), timeout=WAIT_S)
+
+
+def ask_metadata(sock: socket.socket) -> bytes:
+    body = struct.pack(">hhih", 3, 1, 77, -1) + struct.pack(">i", 0)
+    sock.sendall(struct.pack(">i", len(body)) + body)
+    size = struct.unpack(">i", sock.recv(4, socket.MSG_WAITALL))[0]
+    return sock.recv(size, socket.MSG_WAITALL)
+
+
+def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, str, float]:
+    started = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=WAIT_S)
+    return process.returncode, err, time.monotonic() - started
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_says_where_answers_and_stops_cleanly(tmp_path: Path, number: int) -> None:
+    ready = tmp_path / "ready"
+    with serving(tmp_path / "data", "--ready-file", str(ready)) as process:
+        line: str = process.ready_line  # type: ignore[attr-defined]
+        assert line == f"kcore is ready: bootstrap.servers={process.bootstrap}\n"  # type: ignore[attr-defined]
+        assert ready.read_text() == process.bootstrap + "\n"  # type: ignore[attr-defined]
+        assert sorted(os.listdir(tmp_path)) == ["data", "ready"]
+        with connect(process) as sock:
+            answer = ask_metadata(sock)
+            assert struct.unpack_from(">ii", answer) == (77, 1), "one broker"
+            port = int(process.bootstrap.rpartition(":")[2])  # type: ignore[attr-defined]
+            assert struct.pack(">i", port) in answer, "the real port is advertised"
+            code, err, _ = stop(process, number)
+        assert code == 0, err
+        assert "Traceback" not in err
+        assert not ready.exists()
+        assert (tmp_path / "data" / ".kafka_cleanshutdown").exists()
+
+
+def test_a_stop_with_a_parked_fetch_takes_less_than_two_seconds(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as process, connect(process) as sock:
+        ask_metadata(sock)
+        header = struct.pack(">hhih", 1, 4, 5, -1)
+        # No partitions park nothing, so ask for one that exists: Metadata made it.
+        topic = struct.pack(">h", 1) + b"t"
+        body = struct.pack(">hhih", 3, 4, 6, -1) + struct.pack(">i", 1) + topic + b"\x01"
+        sock.sendall(struct.pack(">i", len(body)) + body)
+        size = struct.unpack(">i", sock.recv(4, socket.MSG_WAITALL))[0]
+        sock.recv(size, socket.MSG_WAITALL)
+        fetch = (
+            header
+            + struct.pack(">iiiib", -1, 60_000, 1, 1 << 20, 0)
+            + struct.pack(">i", 1) + topic
+            + struct.pack(">iiqi", 1, 0, 0, 1 << 20)
+        )  # fmt: skip
+        sock.sendall(struct.pack(">i", len(fetch)) + fetch)
+        ask_nothing = struct.pack(">hhih", 18, 0, 9, -1)
+        with connect(process) as other:  # the fetch is parked once another request is answered
+            other.sendall(struct.pack(">i", len(ask_nothing)) + ask_nothing)
+            other.recv(4, socket.MSG_WAITALL)
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        size = struct.unpack(">i", sock.recv(4, socket.MSG_WAITALL))[0]
+        answer = sock.recv(size, socket.MSG_WAITALL)
+        assert struct.unpack_from(">i", answer) == (5,), "the parked fetch is answered"
+        process.wait(timeout=WAIT_S)
+        assert time.monotonic() - started < 2
+        assert process.returncode == 0
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as process, connect(process) as sock:
+        # Answers that nobody takes keep the first stop busy for its grace period.
+        sock.settimeout(0.5)
+        request = struct.pack(">ihhih", 10, 18, 0, 9, -1) * 1000
+        with pytest.raises(TimeoutError):
+            while True:
+                sock.sendall(request)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert "stopping" in process.stderr.readline()
+        code, err, _ = stop(process, signal.SIGINT)
+        assert code == 1
+        assert "stopped at once" in err and "Traceback" not in err
+
+
+def test_a_data_directory_in_use_is_a_clear_error(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as first:
+        second = subprocess.run(
+            command("serve", "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0"),
+            capture_output=True, text=True, timeout=WAIT_S,
+        )  # fmt: skip
+        assert second.returncode == 1
+        assert f"in use by process {first.pid}" in second.stderr
+        assert "Traceback" not in second.stderr
+        with connect(first) as sock:
+            ask_metadata(sock)
+
+
+def test_a_killed_broker_leaves_a_directory_that_starts(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as first:
+        first.kill()
+        first.wait(timeout=WAIT_S)
+    with serving(tmp_path / "data") as second, connect(second) as sock:
+        ask_metadata(sock)
+
+
+def test_a_taken_port_is_a_clear_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            command("serve", "--data-dir", str(tmp_path / "d"), "--listen", f"127.0.0.1:{port}"),
+            capture_output=True, text=True, timeout=WAIT_S,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert f"cannot listen on PLAINTEXT://127.0.0.1:{port}: Address already in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["-o", "num.partitions"], "must be KEY=VALUE"),
+        (["-o", "num.partitions=many"], "num.partitions"),
+        (["--listen", "PLAINTEXT://127.0.0.1:9092"], "must be HOST:PORT"),
+        (["--listen", "0.0.0.0:0"], "allow.insecure.listener=true"),
+        (["--config", "/nowhere/server.properties"], "/nowhere/server.properties"),
+    ],
+)
+def test_wrong_calls_exit_2_and_say_what_is_wrong(
+    words: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", *words]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_unknown_keys_warn_with_the_nearest_name(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "-o", "num.partition=3") as process:
+        code, err, _ = stop(process)
+        assert code == 0
+        assert "num.partition" in err and "did you mean num.partitions?" in err
+
+
+def test_a_properties_file_and_overrides(tmp_path: Path) -> None:
+    config = tmp_path / "server.properties"
+    config.write_text("node.id=7\nnum.partitions=2\nlisteners=PLAINTEXT://127.0.0.1:1\n")
+    with (
+        serving(tmp_path / "data", "--config", str(config)) as process,
+        connect(process) as sock,
+    ):
+        answer = ask_metadata(sock)
+        assert struct.unpack_from(">iii", answer) == (77, 1, 7), "node.id of the file"
+
+
+def test_the_ready_file_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "ready"
+    write_ready_file(str(path), "127.0.0.1:1234")
+    assert path.read_text() == "127.0.0.1:1234\n"
+    assert os.listdir(tmp_path) == ["ready"]
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out.startswith("kcore ")
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "kcore serve --data-dir" in text and "exit codes" in text
+    assert main([]) == 2
+    assert "kcore serve" in capsys.readouterr().err
+
+
+def test_serve_loads_nothing_it_does_not_need(tmp_path: Path) -> None:
+    """The start-up budget: these cost more than the broker itself."""
+    code = (
+        "import sys, kbroker.broker.app, kbroker.broker.node\n"
+        "from kbroker.broker import registry; registry.load()\n"
+        "print([m for m in ('numpy', 'typer', 'rich', 'prometheus_client', 'kio', 'pyarrow',"
+        " 'lz4', 'zstandard', 'cramjam', 'http.server') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          timeout=WAIT_S)  # fmt: skip
+    assert done.stdout.strip() == "[]", done.stderr
