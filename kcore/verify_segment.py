@@ -184,6 +184,8 @@ class _IndexClaims:
         self._claims: dict[int, IndexEntry] = {}  # by position
         self._later: dict[int, IndexEntry] = {}  # by offset: expected at a later batch
         self._exists = os.path.exists(self._path)
+        # The active segment's entries are in memory until a page of them is full.
+        self._is_closed = check.is_clean or not check.is_last
         if not self._exists:
             return
         try:
@@ -214,7 +216,7 @@ class _IndexClaims:
             self._findings.error(self._path, message)
 
     def finish(self, facts: SegmentFacts) -> None:
-        if not self._exists and facts.batch_count:
+        if not self._exists and facts.batch_count and self._is_closed:
             self._findings.error(self._path, "missing, it is rebuilt at the next start")
         for pos, entry in sorted(self._claims.items()):
             message = f"entry for offset {entry.offset}: no batch begins at {pos} of the log"
