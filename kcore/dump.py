@@ -24,6 +24,7 @@ from kcore.files.batch_walk import Batch, walk_batches
 from kcore.files.checkpoint_text import CHECKPOINT_BYTES_MAX
 from kcore.files.clean_marker import CLEAN_MARKER_BYTES_MAX, decode_clean_marker
 from kcore.files.control import read_control
+from kcore.files.damaged_ranges import decode_damaged_ranges
 from kcore.files.epoch_checkpoint import decode_epoch_checkpoint
 from kcore.files.index_entries import INDEX_FILE_BYTES_MAX, decode_index, decode_time_index
 from kcore.files.meta_properties import META_PROPERTIES_BYTES_MAX, decode_meta_properties
@@ -207,6 +208,11 @@ def _epoch_rows(path: str, _base_offset: int) -> Iterator[Row]:
         yield {"kind": "leader_epoch", **entry._asdict()}
 
 
+def _damaged_range_rows(path: str, _base_offset: int) -> Iterator[Row]:
+    for item in decode_damaged_ranges(read_bounded(path, CHECKPOINT_BYTES_MAX), path=path):
+        yield {"kind": "damaged_range", **item._asdict()}
+
+
 def _offset_rows(path: str, _base_offset: int) -> Iterator[Row]:
     data = read_bounded(path, CHECKPOINT_BYTES_MAX)
     for (topic, partition), offset in decode_offset_checkpoint(data, path=path).items():
@@ -287,6 +293,7 @@ _READERS: Final[dict[str, Callable[[str, int], Iterator[Row]]]] = {
     names.TXN_INDEX_SUFFIX: _txn_index_rows,
     names.SNAPSHOT_SUFFIX: _snapshot_rows,
     names.LEADER_EPOCH_CHECKPOINT: _epoch_rows,
+    names.DAMAGED_RANGES: _damaged_range_rows,
     names.PARTITION_METADATA: _partition_metadata_rows,
     names.META_PROPERTIES: _meta_properties_rows,
     names.CLEAN_MARKER: _clean_marker_rows,

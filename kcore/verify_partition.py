@@ -13,11 +13,17 @@ from kcore.errors import IndexCorrupt
 from kcore.files import names
 from kcore.files.atomic import TMP_SUFFIX
 from kcore.files.batch_walk import Batch
+from kcore.files.damaged_ranges import load_damaged_ranges
 from kcore.files.epoch_checkpoint import EpochEntry, load_epoch_checkpoint
 from kcore.files.partition_metadata import load_partition_metadata
 from kcore.verify_producers import ProducerReplay
 from kcore.verify_segment import Findings, SegmentCheck, SegmentFacts
 
+_OWN_FILES: Final = (
+    names.LEADER_EPOCH_CHECKPOINT,
+    names.PARTITION_METADATA,
+    names.DAMAGED_RANGES,
+)
 # What Apache Kafka's own metadata partition has beside its segments.
 _KRAFT_FILE: Final = re.compile(r"quorum-state|\d{20}-\d{10}\.checkpoint(\.deleted)?", re.ASCII)
 
@@ -72,6 +78,7 @@ class PartitionCheck:
             message = f"beyond the log's end {self.facts.next_offset}"
             self.findings.error(self._snapshot_path(offset), message)
         _check_strays(self.directory, files, self.findings)
+        _check_damaged_ranges(self.directory, self.findings)
         _check_epoch_bounds(self.directory, self._epochs, self.facts, self.findings)
         self.facts.topic_id = _load_topic_id(self.directory, self.findings)
         return self.facts
@@ -138,7 +145,7 @@ def _sort_files(directory: Path, findings: Findings) -> _Files:
     files = _Files()
     for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
         segment = names.parse_segment_name(entry.name)
-        if entry.name in (names.LEADER_EPOCH_CHECKPOINT, names.PARTITION_METADATA):
+        if entry.name in _OWN_FILES:
             continue
         if entry.name.endswith(TMP_SUFFIX):
             findings.note(entry.path, "left by a write that did not finish, never read")
@@ -164,6 +171,24 @@ def _check_strays(directory: Path, files: _Files, findings: Findings) -> None:
         if base_offset not in known:
             path = directory / names.make_segment_name(base_offset, suffix)
             findings.error(path, "stray: an index without its log")
+
+
+def _check_damaged_ranges(directory: Path, findings: Findings) -> None:
+    """What recovery found and set aside is still wrong, and each range names the offsets it
+    cost."""
+    path = directory / names.DAMAGED_RANGES
+    try:
+        ranges = load_damaged_ranges(path)
+    except IndexCorrupt as error:
+        findings.corrupt(path, error)
+        return
+    for item in ranges:
+        log = names.make_segment_name(item.base_offset, names.LOG_SUFFIX)
+        message = (
+            f"quarantined: bytes {item.pos}..{item.end_pos} of {log}, "
+            f"offsets {item.first_offset}..{item.next_offset}"
+        )
+        findings.error(path, message)
 
 
 def _load_epochs(directory: Path, findings: Findings) -> list[EpochEntry]:

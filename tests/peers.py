@@ -207,6 +207,9 @@ class KafkaProcess:
             "share.coordinator.state.topic.min.isr": "1",
             "share.coordinator.state.topic.num.partitions": "1",
             "group.initial.rebalance.delay.ms": "0",
+            # After a kill the broker is let in again only when its old session has ended.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
             **self._properties,
         }
         lines = "".join(f"{key}={value}\n" for key, value in config.items())

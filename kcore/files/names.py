@@ -27,6 +27,7 @@ STATE_SUFFIXES: Final = (DELETED_SUFFIX, CLEANED_SUFFIX, SWAP_SUFFIX, BROKEN_SUF
 
 LEADER_EPOCH_CHECKPOINT: Final = "leader-epoch-checkpoint"
 PARTITION_METADATA: Final = "partition.metadata"
+DAMAGED_RANGES: Final = "damaged-ranges"  # what recovery quarantined; ours alone, Kafka has none
 
 META_PROPERTIES: Final = "meta.properties"
 CLEAN_MARKER: Final = ".kafka_cleanshutdown"

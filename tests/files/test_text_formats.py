@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kcore.errors import IndexCorrupt
 from kcore.files import (
     clean_marker,
+    damaged_ranges,
     epoch_checkpoint,
     meta_properties,
     offset_checkpoint,
@@ -26,6 +27,7 @@ ID = bytes(range(16))
 ID_TEXT = "AAECAwQFBgcICQoLDA0ODw"
 DECODERS: list[Callable[..., object]] = [
     clean_marker.decode_clean_marker,
+    damaged_ranges.decode_damaged_ranges,
     epoch_checkpoint.decode_epoch_checkpoint,
     meta_properties.decode_meta_properties,
     offset_checkpoint.decode_offset_checkpoint,
@@ -94,6 +96,14 @@ def test_offset_checkpoint_damage(line: bytes, words: str) -> None:
         offset_checkpoint.decode_offset_checkpoint(b"0\n1\n" + line + b"\n")
     with pytest.raises(IndexCorrupt, match="appears twice"):
         offset_checkpoint.decode_offset_checkpoint(b"0\n2\nt 0 1\nt 0 2\n")
+
+
+def test_damaged_ranges() -> None:
+    data = b"0\n1\n100 61 200 103 105\n"
+    assert damaged_ranges.decode_damaged_ranges(data) == [(100, 61, 200, 103, 105)]
+    for bad in (b"0\n1\n100 61 60 1 2\n", b"0\n1\n100 61 62 2 1\n"):
+        with pytest.raises(IndexCorrupt, match="ends before it begins"):
+            damaged_ranges.decode_damaged_ranges(bad)
 
 
 def test_partition_metadata_bytes() -> None:

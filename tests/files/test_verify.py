@@ -102,6 +102,10 @@ def _time_index(partition: Partition, *entries: tuple[int, int]) -> None:
         (lambda p: p.path(16, ".index").unlink(), "missing, it is rebuilt at the next start"),
         (lambda p: p.path(16, ".txnindex").unlink(), "no entry for the transaction aborted at 32"),
         (lambda p: (p.directory / "notes.txt").touch(), "stray: no file of ours has such a name"),
+        (
+            lambda p: (p.directory / names.DAMAGED_RANGES).write_text("0\n1\n0 10 20 3 6\n"),
+            "quarantined: bytes 10..20 of 00000000000000000000.log, offsets 3..6",
+        ),
         (lambda p: (p.directory / f"{0:020d}.log.broken").touch(), "set aside by recovery"),
         (
             lambda p: p.path(48, ".snapshot").rename(p.path(49, ".snapshot")),
