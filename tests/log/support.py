@@ -8,10 +8,11 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-import kcore
 from kbroker.log.config import PartitionConfig
 from kbroker.log.host import DiskState, PartitionHost
 from kbroker.log.partition_log import PartitionLog
+
+import kcore
 
 NOW_MS = 1_700_000_000_000
 TOPIC_ID = bytes(range(16))
@@ -49,7 +50,7 @@ def marker(producer_id: int, epoch: int, commit: bool, coordinator_epoch: int = 
     """The control batch that ends a transaction."""
     return bytearray(
         kcore.encode(
-            [b"\0\0" + coordinator_epoch.to_bytes(4, "big")],
+            [b"\0\0" + coordinator_epoch.to_bytes(4, "big", signed=True)],
             keys=[b"\0\0\0\1" if commit else b"\0\0\0\0"],
             timestamps=[NOW_MS], producer_id=producer_id, producer_epoch=epoch,
             transactional=True, control=True,

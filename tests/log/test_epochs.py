@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from kbroker.log.epochs import LeaderEpochCache
 
 KNOWN = [(2, 10), (5, 20), (6, 30)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-
 from kbroker.base import errors
 from kbroker.base.errors import KafkaError
 from kbroker.log.producers import SEQUENCE_MASK, ProducerStates

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from kbroker.log.retention import plan_retention
+
 from kcore.log_types import SegmentInfo
 
 DAY_MS = 86_400_000
