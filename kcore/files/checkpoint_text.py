@@ -11,7 +11,6 @@ would all let through. The count must be the number of lines; a file cut short i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -20,7 +19,7 @@ from kcore.errors import IndexCorrupt
 VERSION: Final = 0
 CHECKPOINT_BYTES_MAX: Final = 64 * 1024 * 1024
 
-_INT = re.compile(r"-?\d{1,19}", re.ASCII)
+_DIGITS_MAX: Final = 19
 
 
 def encode_lines(entries: Sequence[str]) -> bytes:
@@ -55,7 +54,9 @@ def decode_lines(
 
 
 def parse_int(text: str, what: str, path: str | None, pos: int, low: int, high: int) -> int:
-    if _INT.fullmatch(text) is None or not low <= int(text) <= high:
+    digits = text.removeprefix("-")
+    is_number = digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS_MAX
+    if not is_number or not low <= int(text) <= high:
         raise corrupt(what, "bad number", path, pos, f"{low}..{high}", repr(text))
     return int(text)
 

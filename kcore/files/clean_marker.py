@@ -6,7 +6,6 @@ that nothing has to be scanned. Kafka before 3.7 wrote it empty, and that still 
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Final, NamedTuple
 
@@ -23,15 +22,15 @@ class CleanMarker(NamedTuple):
 
 
 def encode_clean_marker(broker_epoch: int = -1) -> bytes:
-    return json.dumps(
-        {"version": VERSION, "brokerEpoch": broker_epoch}, separators=(",", ":")
-    ).encode("ascii")
+    return b'{"version":%d,"brokerEpoch":%d}' % (VERSION, broker_epoch)
 
 
 def decode_clean_marker(data: bytes | memoryview, *, path: str | None = None) -> CleanMarker:
     raw = bytes(data)
     if not raw.strip():
         return CleanMarker()
+    import json  # here: a broker that starts after a crash, or for the first time, needs none
+
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:

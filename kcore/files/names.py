@@ -7,7 +7,6 @@ is being moved, or belongs to no known topic carries `.<32 hex digits>-delete|-f
 
 from __future__ import annotations
 
-import re
 from typing import Final, NamedTuple
 
 LOG_SUFFIX: Final = ".log"
@@ -48,15 +47,11 @@ DIR_NAME_CHARS_MAX: Final = 255
 # a directory name, but Kafka fixed 249 long ago and caps the longer forms instead; so do we.
 TOPIC_CHARS_MAX: Final = 249
 
-_TOPIC = re.compile(r"[a-zA-Z0-9._-]+", re.ASCII)
-_SEGMENT = re.compile(
-    r"(\d{20})(\.log|\.index|\.timeindex|\.txnindex|\.snapshot)"
-    r"(\.deleted|\.cleaned|\.swap|\.broken)?",
-    re.ASCII,
-)
-# The topic part is greedy: a topic may itself end in "-7", and the last "-" is the separator.
-_PARTITION = re.compile(r"([a-zA-Z0-9._-]+)-(0|[1-9]\d{0,9})", re.ASCII)
-_MARKED = re.compile(r"(.+)\.([0-9a-zA-Z_]{1,40})-(delete|future|stray)", re.ASCII)
+# No regular expressions here: compiling four of them took longer than the rest of the import, and
+# a broker parses a few thousand names in its life.
+_TOPIC_CHARS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+_HEX_DIGITS: Final = "0123456789abcdef"
+_MARKS: Final = ("delete", "future", "stray")
 
 
 class SegmentName(NamedTuple):
@@ -88,13 +83,14 @@ def make_segment_name(base_offset: int, suffix: str, state: str = "") -> str:
 
 def parse_segment_name(name: str) -> SegmentName | None:
     """None when `name` is not a segment file's: a stray file is the caller's to report."""
-    match = _SEGMENT.fullmatch(name)
-    if match is None:
+    digits, _, rest = name.partition(".")
+    if len(digits) != OFFSET_DIGITS or not _is_decimal(digits) or int(digits) > OFFSET_MAX:
         return None
-    base_offset = int(match[1])
-    if base_offset > OFFSET_MAX:
+    kind, dot, mark = rest.partition(".")
+    suffix, state = "." + kind, dot + mark
+    if suffix not in SEGMENT_SUFFIXES or (dot and state not in STATE_SUFFIXES):
         return None
-    return SegmentName(base_offset, match[2], match[3] or "")
+    return SegmentName(int(digits), suffix, state)
 
 
 def is_valid_topic(topic: str) -> bool:
@@ -102,7 +98,7 @@ def is_valid_topic(topic: str) -> bool:
     return (
         0 < len(topic) <= TOPIC_CHARS_MAX
         and topic not in (".", "..")
-        and _TOPIC.fullmatch(topic) is not None
+        and not topic.strip(_TOPIC_CHARS)  # empty only when every character is one of these
     )
 
 
@@ -118,9 +114,9 @@ def make_marked_dir(topic: str, partition: int, mark: str, unique: str) -> str:
     ever opened again, and that one is refused instead, because its topic must be told from it.
     """
     _check_partition(topic, partition)
-    if mark not in ("delete", "future", "stray"):
-        raise ValueError(f"{mark!r} is none of delete, future, stray")
-    if re.fullmatch(r"[0-9a-f]{32}", unique) is None:
+    if mark not in _MARKS:
+        raise ValueError(f"{mark!r} is none of {', '.join(_MARKS)}")
+    if len(unique) != 32 or unique.strip(_HEX_DIGITS):
         raise ValueError(f"{unique!r} is not 32 hex digits")
     tail = f"-{partition}.{unique}-{mark}"
     room = DIR_NAME_CHARS_MAX - len(tail)
@@ -132,16 +128,24 @@ def make_marked_dir(topic: str, partition: int, mark: str, unique: str) -> str:
 def parse_partition_dir(name: str) -> PartitionName | None:
     """None when `name` is not a partition's directory."""
     mark = unique = ""
-    marked = _MARKED.fullmatch(name)
-    if marked is not None:
-        name, unique, mark = marked[1], marked[2], marked[3]
-    match = _PARTITION.fullmatch(name)
-    if match is None or len(match[1]) > TOPIC_CHARS_MAX or match[1] in (".", ".."):
+    head, _, last = name.rpartition("-")
+    if last in _MARKS:
+        mark = last
+        name, _, unique = head.rpartition(".")
+        if not 0 < len(unique) <= 40 or not unique.isascii() or not unique.isalnum():
+            return None
+    # The last "-" is the separator: a topic may itself end in "-7".
+    topic, _, number = name.rpartition("-")
+    if not is_valid_topic(topic) or not _is_decimal(number) or len(number) > 10:
         return None
-    partition = int(match[2])
-    if partition > PARTITION_MAX:
+    if int(number) > PARTITION_MAX or (number[0] == "0" and number != "0"):
         return None
-    return PartitionName(match[1], partition, mark, unique)
+    return PartitionName(topic, int(number), mark, unique)
+
+
+def _is_decimal(text: str) -> bool:
+    """ASCII digits alone; `str.isdecimal` knows many others."""
+    return text.isascii() and text.isdecimal()
 
 
 def _check_partition(topic: str, partition: int) -> None:
