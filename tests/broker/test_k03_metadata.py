@@ -1,4 +1,4 @@
-"""Metadata: who is asked for, who is created by asking, what each version carries."""
+"""k03_metadata: who is asked for, who is created by asking, what each version carries."""
 
 from __future__ import annotations
 
