@@ -66,7 +66,7 @@ async def _serve(config: BrokerConfig, ready_file: str | None) -> int:
     node = Node(config)
     try:
         await node.start()
-    except (OSError, CoreError, DataDirInUse) as error:
+    except (OSError, CoreError, ConfigError, DataDirInUse) as error:
         _say(f"kcore: cannot start: {error}")
         return EXIT_FAILED
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kbroker.base.config import BrokerConfig
 from kbroker.base.limits import FRAME_BYTES_HARD_MAX
@@ -27,6 +28,9 @@ from kbroker.host.clock import SystemClock
 from kbroker.host.rng import SystemRng
 from kbroker.log.manager import LogManager
 from kbroker.wire import apis
+
+if TYPE_CHECKING:
+    from kbroker.broker.metrics_http import MetricsServer
 
 log = logging.getLogger("kbroker.node")
 
@@ -53,6 +57,7 @@ class Node:
         self._metadata: Metadata | None = None
         self._logs: LogManager | None = None
         self._purgatory: Purgatory | None = None
+        self._metrics_server: MetricsServer | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
 
     @property
@@ -74,7 +79,8 @@ class Node:
         return [BrokerEndpoint(self.config.node_id, reachable(host), port, self.config.broker_rack)]
 
     async def start(self) -> None:
-        """Raises OSError, CoreError or DataDirInUse; whatever was taken is given back first."""
+        """Raises OSError, CoreError, ConfigError or DataDirInUse, after giving back what was
+        taken."""
         try:
             await self._start()
         except BaseException:
@@ -123,6 +129,19 @@ class Node:
         topics.attach(services)
         self._server.start(services, Dispatcher(table, self.metrics.request))
         self._tick()
+        if self.config.metrics_listener:
+            from kbroker.broker.metrics_http import MetricsServer
+
+            self._metrics_server = MetricsServer(
+                self.config.metrics_listener,
+                services,
+                allow_insecure=self.config.allow_insecure_listener,
+            )
+            await self._metrics_server.start()
+
+    @property
+    def metrics_port(self) -> int | None:
+        return None if self._metrics_server is None else self._metrics_server.port
 
     def _tick(self) -> None:
         if self._logs is not None:
@@ -134,6 +153,8 @@ class Node:
         if self._tick_handle is not None:
             self._tick_handle.cancel()
             self._tick_handle = None
+        if self._metrics_server is not None:
+            await self._metrics_server.stop()
         purgatory, self._purgatory = self._purgatory, None
         if purgatory is not None:
             await self._server.stop(purgatory.stop)
