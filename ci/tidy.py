@@ -136,7 +136,7 @@ def _function_finding(path: str, start: int, end: int, name: str) -> Iterator[Fi
 
 def cython_functions(text: str) -> Iterator[tuple[int, int, str]]:
     """First line, last line and name of every function with a body, found by indentation."""
-    head = re.compile(r"^( *)(?:def|cdef|cpdef|async def)\b[^=]*?(\w+)\(")
+    head = re.compile(r"^( *)(?:def|cdef(?! class)|cpdef|async def)\b[^=]*?(\w+)\(")
     lines = text.splitlines()
     for number, line in enumerate(lines):
         match = head.match(line)

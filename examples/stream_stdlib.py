@@ -109,8 +109,8 @@ def main() -> int:
     options = parser.parse_args()
     bootstrap, topic, partitions = options.bootstrap, options.topic, options.partitions
 
-    new = NewTopic(topic, partitions, 1)
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([new])[topic].result(30)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(30)
     started = time.monotonic()
     produce(bootstrap, topic, options.records, partitions, options.codec)
     produced = time.monotonic()

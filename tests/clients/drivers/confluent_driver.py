@@ -36,7 +36,7 @@ TIMEOUT_S = 30.0
 
 class Driver:
     def __init__(self, bootstrap: str) -> None:
-        self._common = {"bootstrap.servers": bootstrap, "log_level": 3, "socket.timeout.ms": 30_000}
+        self._common = {"bootstrap.servers": bootstrap, "log_level": 0, "socket.timeout.ms": 30_000}
         self._producers: dict[str, Producer] = {}
         self._admin_client: AdminClient | None = None
 
