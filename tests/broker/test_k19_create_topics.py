@@ -47,10 +47,8 @@ def test_created(version: int) -> None:
         if version >= 5:
             assert (one.num_partitions, one.replication_factor) == (3, 1)
             configs = {config.name: config for config in one.configs}
-            assert (configs["retention.ms"].value, configs["retention.ms"].config_source) == (
-                "5",
-                1,
-            )
+            retention = configs["retention.ms"]
+            assert (retention.value, retention.config_source) == ("5", 1)
             assert configs["segment.bytes"].config_source == 5
         if version >= 7:
             assert one.topic_id == image["a"].topic_id

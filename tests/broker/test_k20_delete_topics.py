@@ -15,7 +15,7 @@ from tests.broker.admin_support import Admin, run
 
 async def delete(admin: Admin, version: int, *topics: str | DeleteTopicState) -> Any:
     if version < 6:
-        request = DeleteTopicsRequest(topic_names=list(topics))
+        request = DeleteTopicsRequest(topic_names=[str(topic) for topic in topics])
     else:
         states = [DeleteTopicState(name=t) if isinstance(t, str) else t for t in topics]
         request = DeleteTopicsRequest(topics=states)

@@ -55,12 +55,13 @@ def test_refusals_and_validation() -> None:
     async def test() -> None:
         admin = await Admin.open()
         await admin.topics.create_topic("a", 2)
-        for topics, code in [
+        cases: list[tuple[list[tuple[str, int, Any]], int]] = [
             ([("a", 2, None)], errors.INVALID_PARTITIONS),
             ([("a", 1, None)], errors.INVALID_PARTITIONS),
             ([("a", 3, [[9]])], errors.INVALID_REPLICA_ASSIGNMENT),
             ([("a", 3, None), ("a", 4, None)], errors.INVALID_REQUEST),
-        ]:
+        ]
+        for topics, code in cases:
             (result,) = await grow(admin, 3, *topics)
             assert result.error_code == code and result.error_message
         (result,) = await grow(admin, 3, ("a", 9, None), validate_only=True)

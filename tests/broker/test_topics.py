@@ -181,7 +181,7 @@ def test_partitions_are_added() -> None:
         assert [partition.index for partition in grown.partitions] == [0, 1, 2, 3]
         assert sorted(admin.logs.ids) == [("a", 0), ("a", 1), ("a", 2), ("a", 3)]
         await admin.topics.create_partitions("a", 5, [[NODE_ID]])
-        for count, assignments, code in [
+        cases: list[tuple[int, list[list[int]] | None, int]] = [
             (5, None, errors.INVALID_PARTITIONS),
             (4, None, errors.INVALID_PARTITIONS),
             (0, None, errors.INVALID_PARTITIONS),
@@ -191,7 +191,8 @@ def test_partitions_are_added() -> None:
             (6, [[2]], errors.INVALID_REPLICA_ASSIGNMENT),
             (6, [[]], errors.INVALID_REPLICA_ASSIGNMENT),
             (PARTITIONS_PER_REQUEST_MAX + 6, None, errors.POLICY_VIOLATION),
-        ]:
+        ]
+        for count, assignments, code in cases:
             assert await refused(admin.topics.create_partitions("a", count, assignments)) == code
         code = await refused(admin.topics.create_partitions("nothing", 4))
         assert code == errors.UNKNOWN_TOPIC_OR_PARTITION
@@ -350,7 +351,7 @@ def test_a_crash_in_a_deletion_brings_nothing_back() -> None:
         def crash(name: str, index: int) -> None:
             raise Crash
 
-        admin.logs.delete = crash  # type: ignore[method-assign]
+        admin.logs.delete = crash  # type: ignore[method-assign,assignment]
         with pytest.raises(Crash):
             await admin.topics.delete_topic("a")
         again = await Admin.open(store=admin.store, seed=2)

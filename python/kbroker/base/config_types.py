@@ -11,7 +11,6 @@ exists only inside a config object.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
@@ -90,18 +89,25 @@ class ConfigEntry(NamedTuple):
     doc: str
 
 
-@dataclass(frozen=True, slots=True)
 class ValueType(Generic[T]):
     """A type of values: its wire number, how an error calls it, text to value and back."""
 
-    wire: WireType
-    label: str
-    parse: Callable[[str], T]
-    format: Callable[[Any], str]
+    __slots__ = ("format", "label", "parse", "wire")
+
+    def __init__(
+        self,
+        wire: WireType,
+        label: str,
+        parse: Callable[[str], T],
+        format: Callable[[Any], str],
+    ) -> None:
+        self.wire = wire
+        self.label = label
+        self.parse = parse
+        self.format = format
 
 
-@dataclass(frozen=True, slots=True)
-class Validator:
+class Validator(NamedTuple):
     """A bound on parsed values; `allowed` completes the sentence "must be ..."."""
 
     allowed: str

@@ -11,8 +11,8 @@ counts are all in the directories; only topic configurations are not.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kbroker.base.config import BrokerConfig
 from kbroker.base.ids import is_usable_id, make_uuid
@@ -39,8 +39,7 @@ log = logging.getLogger("kbroker.metadata")
 METADATA_DIR = "metadata"
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(NamedTuple):
     store: MetadataStore
     cluster_id: str
     topics: TopicService

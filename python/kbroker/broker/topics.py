@@ -27,7 +27,13 @@ from kbroker.base.rng import Rng
 from kbroker.broker.answers import AnswerCache
 from kbroker.broker.topic_store import TopicStore
 from kbroker.meta import codec
-from kbroker.meta.image import RESERVED_NAMES, ClusterImage, PartitionImage, TopicImage
+from kbroker.meta.image import (
+    NO_CONFIGS,
+    RESERVED_NAMES,
+    ClusterImage,
+    PartitionImage,
+    TopicImage,
+)
 from kbroker.meta.placement import Candidate
 from kbroker.meta.store.base import MetadataStore
 from kbroker.meta.topic_rules import (
@@ -51,7 +57,6 @@ __all__ = ["NewTopic", "Outcome", "PartitionImage", "TopicImage", "TopicService"
 log = logging.getLogger("kbroker.topics")
 
 Outcome = TopicImage | KafkaError
-_NO_CONFIGS: Mapping[str, str] = {}
 
 
 class TopicService:
@@ -121,7 +126,7 @@ class TopicService:
         partitions: int = -1,
         replication_factor: int = -1,
         assignments: Mapping[int, Sequence[int]] | None = None,
-        configs: Mapping[str, str | None] = _NO_CONFIGS,
+        configs: Mapping[str, str | None] = NO_CONFIGS,
         validate_only: bool = False,
     ) -> TopicImage:
         new = NewTopic(name, partitions, replication_factor, assignments, configs)
@@ -243,8 +248,8 @@ class TopicService:
         self._publish(codec.load_image(*await self._store.read_all()))
         broker_configs = self.image.broker_configs
         self.config, ignored = self.config.with_stored(
-            dynamic_default=broker_configs.get("", _NO_CONFIGS),
-            dynamic_broker=broker_configs.get(str(self._node_id), _NO_CONFIGS),
+            dynamic_default=broker_configs.get("", NO_CONFIGS),
+            dynamic_broker=broker_configs.get(str(self._node_id), NO_CONFIGS),
         )
         for why in ignored:
             log.warning("stored broker configuration ignored: %s", why)
@@ -438,7 +443,7 @@ class TopicService:
     ) -> None:
         async with self._lock:
             try:
-                overrides = compute(self.image.broker_configs.get(name, _NO_CONFIGS))
+                overrides = compute(self.image.broker_configs.get(name, NO_CONFIGS))
                 _check_dynamic(name, overrides)
                 changed = (
                     self.config.with_dynamic(dynamic_broker=overrides)

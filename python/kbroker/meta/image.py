@@ -6,8 +6,8 @@ A change makes a new image that shares everything it did not touch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 GROUP_TOPIC = "__consumer_offsets"
 TRANSACTION_TOPIC = "__transaction_state"
@@ -17,42 +17,53 @@ INTERNAL_TOPICS = frozenset({GROUP_TOPIC, TRANSACTION_TOPIC, SHARE_TOPIC})
 RESERVED_NAMES = INTERNAL_TOPICS | {"__cluster_metadata"}
 
 NO_LEADER = -1
+NO_CONFIGS: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
 class PartitionImage:
     """`leader` is NO_LEADER when there is none; the first replica is the preferred leader."""
 
-    index: int
-    leader: int
-    leader_epoch: int
-    replicas: tuple[int, ...]
-    isr: tuple[int, ...]
+    __slots__ = ("index", "isr", "leader", "leader_epoch", "replicas")
+
+    def __init__(
+        self,
+        index: int,
+        leader: int,
+        leader_epoch: int,
+        replicas: tuple[int, ...],
+        isr: tuple[int, ...],
+    ) -> None:
+        self.index = index
+        self.leader = leader
+        self.leader_epoch = leader_epoch
+        self.replicas = replicas
+        self.isr = isr
+
+    def __repr__(self) -> str:
+        return f"PartitionImage({self.index}, leader={self.leader}, replicas={self.replicas})"
 
 
-@dataclass(frozen=True, slots=True)
-class TopicImage:
+class TopicImage(NamedTuple):
     """`partitions` is indexed by partition; `configs` holds overrides only, as text."""
 
     name: str
     topic_id: bytes
     partitions: tuple[PartitionImage, ...]
-    configs: Mapping[str, str] = field(default_factory=dict)
+    configs: Mapping[str, str] = NO_CONFIGS
 
     @property
     def is_internal(self) -> bool:
         return self.name in INTERNAL_TOPICS
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterImage:
+class ClusterImage(NamedTuple):
     """`version` is the store's revision. `broker_configs` has "" for what holds for all brokers."""
 
     cluster_id: str = ""
     version: int = 0
-    topics: Mapping[str, TopicImage] = field(default_factory=dict)
-    topics_by_id: Mapping[bytes, TopicImage] = field(default_factory=dict)
-    broker_configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    topics: Mapping[str, TopicImage] = MappingProxyType({})
+    topics_by_id: Mapping[bytes, TopicImage] = MappingProxyType({})
+    broker_configs: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
     @classmethod
     def of(
@@ -78,13 +89,13 @@ class ClusterImage:
         for topic in put:
             by_name[topic.name] = topic
             by_id[topic.topic_id] = topic
-        return replace(self, version=version, topics=by_name, topics_by_id=by_id)
+        return self._replace(version=version, topics=by_name, topics_by_id=by_id)
 
     def with_broker_config(
         self, version: int, name: str, configs: Mapping[str, str]
     ) -> ClusterImage:
         changed = {**self.broker_configs, name: MappingProxyType(dict(configs))}
-        return replace(self, version=version, broker_configs=changed)
+        return self._replace(version=version, broker_configs=changed)
 
     def partition(self, topic: str, index: int) -> PartitionImage | None:
         """None when there is no such topic or partition."""

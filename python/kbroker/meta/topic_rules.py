@@ -6,31 +6,34 @@ Every refusal is a KafkaError whose message names the topic's fault as a user ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from typing import NamedTuple
 
 from kbroker.base import errors
 from kbroker.base.config import BrokerConfig, ConfigError, TopicConfig
 from kbroker.base.errors import KafkaError
 from kbroker.base.limits import PARTITIONS_PER_REQUEST_MAX
-from kbroker.meta.image import GROUP_TOPIC, TRANSACTION_TOPIC, PartitionImage, TopicImage
+from kbroker.meta.image import (
+    GROUP_TOPIC,
+    NO_CONFIGS,
+    TRANSACTION_TOPIC,
+    PartitionImage,
+    TopicImage,
+)
 from kbroker.meta.placement import Candidate, check_assignments, place
 from kcore.files.names import TOPIC_CHARS_MAX, is_valid_topic
 
 USE_DEFAULT = -1
 _NAME_SHOWN_MAX = 64
-_NO_CONFIGS: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class NewTopic:
+class NewTopic(NamedTuple):
     """A topic as somebody asks for it. USE_DEFAULT counts take the broker's defaults."""
 
     name: str
     partition_count: int = USE_DEFAULT
     replication_factor: int = USE_DEFAULT
     assignments: Mapping[int, Sequence[int]] | None = None
-    configs: Mapping[str, str | None] = field(default_factory=dict)
+    configs: Mapping[str, str | None] = NO_CONFIGS
 
 
 def check_name(name: str) -> None:
@@ -164,7 +167,7 @@ def check_partition_limit(count: int, room: int = PARTITIONS_PER_REQUEST_MAX) ->
 
 def _checked_configs(config: BrokerConfig, configs: Mapping[str, str | None]) -> Mapping[str, str]:
     if not configs:
-        return _NO_CONFIGS
+        return NO_CONFIGS
     given: dict[str, str] = {}
     for name, text in configs.items():
         if text is None:

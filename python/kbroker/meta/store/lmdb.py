@@ -27,7 +27,6 @@ from typing import IO, TypeVar
 import lmdb
 
 from kbroker.meta.store.base import KeyValue, StoreClosed, StoreDamaged, StoreError, StoreInUse
-from kbroker.meta.store.lmdb_check import check_file
 from kbroker.meta.store.memory import Changes, MemoryStore
 from kcore._native.crc32c import crc32c
 
@@ -83,6 +82,8 @@ class LmdbStore(MemoryStore):
         try:
             data_file = path / DATA_FILE
             if data_file.exists() or data_file.is_symlink():
+                from kbroker.meta.store.lmdb_check import check_file  # not for a first start
+
                 check_file(data_file, remedy=remedy(path))
             env = _open_env(path, map_bytes)
             store = cls(path, env, owner)
