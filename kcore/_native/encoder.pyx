@@ -22,15 +22,11 @@ from kcore._native.crc32c cimport crc32c_copy, crc32c_extend
 from kcore._native.endian cimport store_i16, store_i32, store_i64, store_u32
 from kcore._native.layout cimport *
 from kcore._native.records cimport Pin, check_records, section_of
-from kcore._native.varint cimport VARINT_BYTES_MAX, VARLONG_BYTES_MAX, varint_size, varlong_size, write_varint, write_varlong
+from kcore._native.varint cimport VARINT_BYTES_MAX, varint_size, varlong_size, write_varint, write_varlong
 
 from kcore.errors import LimitExceeded
 
 cdef extern from "Python.h":
-    # Owned references by hand: resizing wants the only one.
-    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* p, Py_ssize_t size) except NULL
-    int resize_bytes "_PyBytes_Resize"(PyObject** string, Py_ssize_t size) except -1
-    void drop "Py_DECREF"(PyObject* o)
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 cdef extern from *:
@@ -72,6 +68,7 @@ cdef enum:
     CRC_BEHIND_BYTES = 8 * 1024  # how far the CRC may lag: still in the first-level cache
     SHORT_BYTES_MAX = 512        # copied inline; above it memcpy wins
     FUSED_BYTES_MIN = 4 * 1024   # from here a value is copied and summed in one pass
+    NOGIL_BYTES_MIN = 128 * 1024 # about 10 us of work: now other threads gain from the GIL
 
 cdef enum ColumnKind:
     COLUMN_NULLS = 0  # every value null
@@ -173,55 +170,55 @@ def rebuild(data, str codec, level=None):
 
 cdef object _build(Plan* plan, BatchHeader* h, _Source values, _Source keys, int codec_id, level):
     """From here to the end of the second pass no Python code runs."""
-    cdef int64_t bound
+    cdef int64_t size
     values.fill(&plan.values)
     keys.fill(&plan.keys)
-    bound = _bound(plan, keys.data_size(), values.data_size())
-    if bound < 0:  # rare: byte-like objects in a list, or wrong arguments
+    size = _measure(plan, keys.data_size(), values.data_size())
+    if size < 0:  # rare: byte-like objects in a list, or wrong arguments
         if not (values.made_plain() | keys.made_plain()):
             raise TypeError("the values changed while they were encoded")
         return _build(plan, h, values, keys, codec_id, level)
-    if bound > BATCH_BYTES_MAX:
-        raise LimitExceeded("the batch would be too large", expected=f"at most {BATCH_BYTES_MAX} bytes", found=bound)
     if codec_id != CODEC_NONE:
-        return _build_compressed(plan, h, bound, codec_id, level)
-    cdef PyObject* batch = new_bytes(NULL, BATCH_HEADER_BYTES + bound)
-    cdef uint8_t* p = <uint8_t*>KCORE_BYTES_AT(batch)
-    cdef int64_t size
-    # The length and the CRC are the only header fields that are not known yet.
-    _store_header(p, h, 0)
+        return _build_compressed(plan, h, size, codec_id, level)
+    _check_size(size)
+    cdef object batch = PyBytes_FromStringAndSize(NULL, BATCH_HEADER_BYTES + size)
+    cdef uint8_t* p = <uint8_t*>PyBytes_AS_STRING(batch)
+    _store_header(p, h, BATCH_HEADER_BYTES + size)
     cdef uint32_t crc = crc32c_extend(0, p + BATCH_CRC_FROM, BATCH_HEADER_BYTES - BATCH_CRC_FROM)
-    if plan.values.kind == COLUMN_LIST or plan.keys.kind == COLUMN_LIST:
-        size = _write_records(plan, p + BATCH_HEADER_BYTES, &crc)
+    if plan.values.kind == COLUMN_LIST or plan.keys.kind == COLUMN_LIST or size < NOGIL_BYTES_MIN:
+        _write_records(plan, p + BATCH_HEADER_BYTES, &crc)
     else:
         with nogil:
-            size = _write_records(plan, p + BATCH_HEADER_BYTES, &crc)
-    store_i32(p + BATCH_LENGTH_AT, <int32_t>(BATCH_HEADER_BYTES + size - BATCH_OVERHEAD_BYTES))
+            _write_records(plan, p + BATCH_HEADER_BYTES, &crc)
     store_u32(p + BATCH_CRC_AT, crc)
-    resize_bytes(&batch, BATCH_HEADER_BYTES + size)
-    result = <object>batch
-    drop(batch)
-    return result
+    return batch
 
 
-cdef object _build_compressed(Plan* plan, BatchHeader* h, int64_t bound, int codec_id, level):
-    cdef uint8_t* section = <uint8_t*>malloc(<size_t>bound)
-    cdef int64_t size
+cdef object _build_compressed(Plan* plan, BatchHeader* h, int64_t size, int codec_id, level):
+    _check_size(size)
+    cdef uint8_t* section = <uint8_t*>malloc(<size_t>size)
     cdef Pin packed
     if section == NULL:
         raise MemoryError()
     try:
-        size = _write_records(plan, section, NULL)
+        _write_records(plan, section, NULL)
         packed = Pin.of(deflate(codec_id, section, size, level))
     finally:
         free(section)
     return _assemble(h, <const uint8_t*>packed.view.buf, packed.view.len)
 
 
+cdef int _check_size(int64_t size) except -1:
+    if BATCH_HEADER_BYTES + size > BATCH_BYTES_MAX:
+        raise LimitExceeded(
+            "the batch would be too large", expected=f"at most {BATCH_BYTES_MAX} bytes", found=size
+        )
+    return 0
+
+
 cdef object _assemble(BatchHeader* h, const uint8_t* section, int64_t size):
     """A batch of this header around these bytes."""
-    if BATCH_HEADER_BYTES + size > BATCH_BYTES_MAX:
-        raise LimitExceeded("the batch would be too large", expected=f"at most {BATCH_BYTES_MAX} bytes", found=size)
+    _check_size(size)
     cdef object batch = PyBytes_FromStringAndSize(NULL, BATCH_HEADER_BYTES + size)
     cdef uint8_t* p = <uint8_t*>PyBytes_AS_STRING(batch)
     cdef uint32_t crc
@@ -275,89 +272,87 @@ cdef inline int64_t _column_at(const Column* column, int64_t i, const uint8_t** 
     return column.offsets64[i + 1] - start
 
 
-cdef int64_t _measure(const Column* column, int64_t count, int64_t data_size, int64_t* largest) noexcept nogil:
-    """Bytes of all values, and of the largest; -1 if one cannot be."""
-    cdef int64_t i, size, total = 0, most = -1
-    cdef const uint8_t* p = NULL
+cdef inline int64_t _checked_size(const Column* column, int64_t i, int64_t data_size) noexcept nogil:
+    """Size of value i; -1: null; -2: it is no bytes, or not within the buffer."""
+    cdef PyObject* item
+    cdef const uint8_t* p = column.data
+    cdef int64_t size
+    if column.kind == COLUMN_NULLS:
+        return -1
     if column.kind == COLUMN_LIST:
-        for i in range(count):
-            if KCORE_IS_BYTES(column.items[i]):
-                size = KCORE_BYTES_SIZE(column.items[i])
-            elif KCORE_IS_NONE(column.items[i]):
-                continue
-            else:
-                return -1
-            total += size
-            most = size if size > most else most
-    elif column.kind != COLUMN_NULLS:
-        for i in range(count):
-            size = _column_at(column, i, &p)
-            if size < 0:
-                if column.valid == NULL:
-                    return -1
-                continue
-            if p < column.data or size > data_size or p - column.data > data_size - size:
-                return -1
-            total += size
-            most = size if size > most else most
-    largest[0] = most
+        item = column.items[i]
+        if KCORE_IS_BYTES(item):
+            return KCORE_BYTES_SIZE(item)
+        return -1 if KCORE_IS_NONE(item) else -2
+    size = _column_at(column, i, &p)
+    if size < 0:
+        return -1 if size == -1 and _is_null(column, i) else -2
+    return size if p >= column.data and size <= data_size and p - column.data <= data_size - size else -2
+
+
+cdef inline bint _is_null(const Column* column, int64_t i) noexcept nogil:
+    i += column.first
+    return column.valid != NULL and not (column.valid[i >> 3] >> (i & 7)) & 1
+
+
+cdef inline int64_t _body_size(
+    const Plan* plan, int64_t i, int64_t key_size, int64_t value_size, int64_t headers_size
+) noexcept nogil:
+    cdef int64_t size = 1 + varint_size(<int32_t>i) + headers_size
+    size += 1 if plan.timestamps == NULL else varlong_size(_delta(plan, i))
+    size += varint_size(<int32_t>key_size) + (key_size if key_size > 0 else 0)
+    return size + varint_size(<int32_t>value_size) + (value_size if value_size > 0 else 0)
+
+
+cdef inline int64_t _delta(const Plan* plan, int64_t i) noexcept nogil:
+    if plan.timestamps == NULL:
+        return 0
+    return <int64_t>(<uint64_t>plan.timestamps[i] - <uint64_t>plan.base_timestamp)
+
+
+cdef inline int64_t _headers_size(const Plan* plan, int64_t i) noexcept nogil:
+    if plan.headers == NULL:
+        return 1  # the count, zero
+    return plan.header_ends[i] - (plan.header_ends[i - 1] if i else 0)
+
+
+cdef int64_t _measure(const Plan* plan, int64_t keys_size, int64_t values_size) noexcept nogil:
+    """Bytes that the records take, exactly; -1 if a key or value cannot be; or above the bound.
+
+    Exactly, because shrinking the batch afterwards would make the allocator hand out untouched
+    pages for every large batch: their faults cost more than all the rest.
+    """
+    cdef int64_t i, key_size, value_size, headers_size, body, total = 0
+    for i in range(plan.count):
+        key_size = _checked_size(&plan.keys, i, keys_size)
+        value_size = _checked_size(&plan.values, i, values_size)
+        if key_size < -1 or value_size < -1:
+            return -1
+        headers_size = _headers_size(plan, i)
+        if key_size > BATCH_BYTES_MAX or value_size > BATCH_BYTES_MAX or headers_size > BATCH_BYTES_MAX:
+            return BATCH_BYTES_MAX + 1
+        body = _body_size(plan, i, key_size, value_size, headers_size)
+        if body > BATCH_BYTES_MAX:
+            return body
+        total += varint_size(<int32_t>body) + body
     return total
 
 
-cdef int64_t _bound(Plan* plan, int64_t keys_size, int64_t values_size) noexcept nogil:
-    """Bytes that the records take at most; -1 if a key or value cannot be."""
-    cdef int64_t key_largest = -1, value_largest = -1, headers = 0, headers_largest = 1, i, start = 0
-    cdef int64_t keys = _measure(&plan.keys, plan.count, keys_size, &key_largest)
-    cdef int64_t values = _measure(&plan.values, plan.count, values_size, &value_largest)
-    cdef int64_t fixed, longest
-    if keys < 0 or values < 0:
-        return -1
-    if plan.headers != NULL:
-        for i in range(plan.count):
-            if plan.header_ends[i] - start > headers_largest:
-                headers_largest = plan.header_ends[i] - start
-            start = plan.header_ends[i]
-        headers = start
-    else:
-        headers = plan.count
-    if key_largest > BATCH_BYTES_MAX or value_largest > BATCH_BYTES_MAX:
-        return BATCH_BYTES_MAX + 1
-    fixed = (
-        1
-        + (VARLONG_BYTES_MAX if plan.timestamps != NULL else 1)
-        + varint_size(<int32_t>(plan.count - 1))
-        + varint_size(<int32_t>key_largest)
-        + varint_size(<int32_t>value_largest)
-    )
-    longest = fixed + (key_largest if key_largest > 0 else 0) + (value_largest if value_largest > 0 else 0)
-    longest += headers_largest
-    if longest > BATCH_BYTES_MAX:
-        return BATCH_BYTES_MAX + 1
-    return plan.count * (fixed + varint_size(<int32_t>longest)) + keys + values + headers
-
-
-cdef int64_t _write_records(Plan* plan, uint8_t* out, uint32_t* crc) noexcept nogil:
-    """Writes all records; their size. `crc` (or NULL) is continued over them."""
+cdef void _write_records(const Plan* plan, uint8_t* out, uint32_t* crc) noexcept nogil:
+    """Writes all records, as measured. `crc` (or NULL) is continued over them."""
     cdef uint8_t* p = out
     cdef uint8_t* summed = out  # the CRC has come this far
     cdef const uint8_t* key = NULL
     cdef const uint8_t* value = NULL
     cdef const uint8_t* headers = plan.headers
-    cdef int64_t i, key_size, value_size, headers_size = 1, body, delta = 0, headers_end = 0
+    cdef int64_t i, key_size, value_size, headers_size
     for i in range(plan.count):
         key_size = _column_at(&plan.keys, i, &key)
         value_size = _column_at(&plan.values, i, &value)
-        if plan.timestamps != NULL:
-            delta = <int64_t>(<uint64_t>plan.timestamps[i] - <uint64_t>plan.base_timestamp)
-        if plan.headers != NULL:
-            headers_size = plan.header_ends[i] - headers_end
-            headers_end = plan.header_ends[i]
-        body = 1 + varlong_size(delta) + varint_size(<int32_t>i) + headers_size
-        body += varint_size(<int32_t>key_size) + (key_size if key_size > 0 else 0)
-        body += varint_size(<int32_t>value_size) + (value_size if value_size > 0 else 0)
-        p = write_varint(p, <int32_t>body)
+        headers_size = _headers_size(plan, i)
+        p = write_varint(p, <int32_t>_body_size(plan, i, key_size, value_size, headers_size))
         p[0] = 0  # attributes: none are defined
-        p = write_varlong(p + 1, delta)
+        p = write_varlong(p + 1, _delta(plan, i))
         p = write_varint(p, <int32_t>i)
         p = write_varint(p, <int32_t>key_size)
         if key_size > 0:
@@ -365,19 +360,17 @@ cdef int64_t _write_records(Plan* plan, uint8_t* out, uint32_t* crc) noexcept no
         p = write_varint(p, <int32_t>value_size)
         if value_size > 0:
             p = _put(p, value, value_size, &summed, crc)
-        if plan.headers == NULL:
+        if headers == NULL:
             p[0] = 0
-            p += 1
         else:
             memcpy(p, headers, <size_t>headers_size)
-            p += headers_size
             headers += headers_size
+        p += headers_size
         if crc != NULL and p - summed >= CRC_BEHIND_BYTES:
             crc[0] = crc32c_extend(crc[0], summed, <size_t>(p - summed))
             summed = p
     if crc != NULL:
         crc[0] = crc32c_extend(crc[0], summed, <size_t>(p - summed))
-    return p - out
 
 
 cdef inline uint8_t* _put(
@@ -519,6 +512,19 @@ cdef Pin _integers(str name, given, int64_t* width):
     return Pin.of(given)
 
 
+cdef object _longs(given):
+    """A memoryview of int64, an eighth of the cost of array("q", ...)."""
+    cdef Py_ssize_t i = 0, count = len(given)
+    cdef object room = PyBytes_FromStringAndSize(NULL, 8 * count)
+    cdef int64_t* p = <int64_t*>PyBytes_AS_STRING(room)
+    for item in given:
+        if i == count:
+            break
+        p[i] = item
+        i += 1
+    return memoryview(room).cast("q")
+
+
 @cython.final
 cdef class _Times:
     """The timestamps of the records: one for all, or an int64 array."""
@@ -542,9 +548,7 @@ cdef class _Times:
             t.first = t.largest = given
             return t
         if isinstance(given, (list, tuple)):
-            from array import array
-
-            given = array("q", given)
+            given = _longs(given)
         t.pin = _integers("timestamps", given, &width)
         if width != 8:
             raise TypeError("timestamps: int64 milliseconds are needed")
@@ -590,49 +594,53 @@ cdef class _Headers:
         return h
 
     cdef int add_record(self, one, int64_t index) except -1:
-        cdef Py_ssize_t size
-        cdef const char* text
         if one is None:
-            self.add_size(0)
-            return 0
+            return self.add_size(0)
         if isinstance(one, dict):
-            one = list(one.items())
+            one = one.items()
         self.add_size(<int64_t>len(one))
         for pair in one:
-            name, value = pair
-            if isinstance(name, str):
-                text = PyUnicode_AsUTF8AndSize(name, &size)
-                self.add(<const uint8_t*>text, size)
-            elif isinstance(name, bytes):
-                self.add(KCORE_BYTES_AT(<PyObject*>name), len(name))
+            if type(pair) is tuple and len(<tuple>pair) == 2:
+                self.add_header((<tuple>pair)[0], (<tuple>pair)[1], index)
             else:
-                raise TypeError(f"headers[{index}]: a header's name is {type(name).__name__}, not str or bytes")
-            if value is None:
-                self.add_size(-1)
-            elif isinstance(value, bytes):
-                self.add(KCORE_BYTES_AT(<PyObject*>value), len(value))
-            else:
-                raise TypeError(f"headers[{index}]: a header's value is {type(value).__name__}, not bytes or None")
+                name, value = pair
+                self.add_header(name, value, index)
         return 0
 
-    cdef int add_size(self, int64_t size) except -1:
-        self.reserve(VARINT_BYTES_MAX)
+    cdef int add_header(self, name, value, int64_t index) except -1:
+        cdef Py_ssize_t size
+        cdef const char* text
+        if isinstance(name, str):
+            text = PyUnicode_AsUTF8AndSize(name, &size)
+            self.add(<const uint8_t*>text, size)
+        elif isinstance(name, bytes):
+            self.add(KCORE_BYTES_AT(<PyObject*>name), KCORE_BYTES_SIZE(<PyObject*>name))
+        else:
+            raise TypeError(f"headers[{index}]: a header's name is {type(name).__name__}, not str or bytes")
+        if value is None:
+            return self.add_size(-1)
+        if not isinstance(value, bytes):
+            raise TypeError(f"headers[{index}]: a header's value is {type(value).__name__}, not bytes or None")
+        return self.add(KCORE_BYTES_AT(<PyObject*>value), KCORE_BYTES_SIZE(<PyObject*>value))
+
+    cdef inline int add_size(self, int64_t size) except -1:
         if size > BATCH_BYTES_MAX:
             raise LimitExceeded("a header is too large", expected=f"at most {BATCH_BYTES_MAX} bytes", found=size)
+        if self.room - self.size < VARINT_BYTES_MAX:
+            self.grow(VARINT_BYTES_MAX)
         self.size = write_varint(self.data + self.size, <int32_t>size) - self.data
         return 0
 
-    cdef int add(self, const uint8_t* p, int64_t size) except -1:
+    cdef inline int add(self, const uint8_t* p, int64_t size) except -1:
         self.add_size(size)
-        self.reserve(size)
-        memcpy(self.data + self.size, p, <size_t>size)
+        if self.room - self.size < size:
+            self.grow(size)
+        kcore_copy_short(self.data + self.size, p, size)
         self.size += size
         return 0
 
-    cdef int reserve(self, int64_t size) except -1:
+    cdef int grow(self, int64_t size) except -1:
         cdef uint8_t* grown
-        if self.room - self.size >= size:
-            return 0
         self.room = 2 * self.room + size + 256
         grown = <uint8_t*>realloc(self.data, <size_t>self.room)
         if grown == NULL:
