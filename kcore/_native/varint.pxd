@@ -12,13 +12,43 @@ cdef extern from *:
     """
     #ifndef KCORE_VARINT
     #define KCORE_VARINT
-    /* Bytes of v in groups of seven bits; 9/64 approximates 1/7 exactly over 1..64 bits. */
+    /* Bytes of v in groups of seven bits. Comparisons, because nearly all numbers are small and
+     * counting leading zeros is slow without a newer instruction set. */
     static inline int kcore_unsigned_size(unsigned long long v) {
-        return ((64 - __builtin_clzll(v | 1)) * 9 + 64) >> 6;
+        if (__builtin_expect(v < 1ull << 7, 1))
+            return 1;
+        if (__builtin_expect(v < 1ull << 14, 1))
+            return 2;
+        if (v < 1ull << 21)
+            return 3;
+        int size = 4;
+        for (v >>= 28; v; v >>= 7)
+            size++;
+        return size;
+    }
+    /* Any length, byte by byte; the last byte may hold only the bits that are left. Returns the
+     * position after it, or NULL. Out of line: it is rare, and would bloat every reader. */
+    __attribute__((noinline, unused)) static const unsigned char *kcore_read_long_form(
+        const unsigned char *p, const unsigned char *end, unsigned long long *value, int bits) {
+        unsigned long long v = 0;
+        for (int shift = 0; p < end && shift < bits; shift += 7) {
+            unsigned char b = *p++;
+            if (shift + 7 > bits && (b & 0x7f) >> (bits - shift))
+                return NULL;
+            v |= (unsigned long long)(b & 0x7f) << shift;
+            if (b < 0x80) {
+                *value = v;
+                return p;
+            }
+        }
+        return NULL;
     }
     #endif
     """
     int kcore_unsigned_size(unsigned long long v) noexcept nogil
+    const uint8_t* kcore_read_long_form(
+        const uint8_t* p, const uint8_t* end, unsigned long long* value, int bits
+    ) noexcept nogil
 
 cdef enum:
     VARINT_BYTES_MAX = 5
@@ -51,29 +81,17 @@ cdef inline int varlong_size(int64_t v) noexcept nogil:
 
 # ------------------------------------------------------------------ reading
 
-cdef inline bint _read_long_form(Cursor* c, uint64_t* value, int bits) noexcept nogil:
-    """Any length, byte by byte. The last byte may hold only the bits that are left."""
-    cdef const uint8_t* p = c.p
-    cdef uint64_t v = 0
-    cdef int shift = 0
-    cdef uint8_t b
-    while p < c.end and shift < bits:
-        b = p[0]
-        p += 1
-        if shift + 7 > bits and (b & 0x7f) >> (bits - shift):
-            return 0
-        v |= <uint64_t>(b & 0x7f) << shift
-        if b < 0x80:
-            value[0] = v
-            c.p = p
-            return 1
-        shift += 7
-    return 0
+cdef inline bint _read_long_form(Cursor* c, unsigned long long* value, int bits) noexcept nogil:
+    cdef const uint8_t* p = kcore_read_long_form(c.p, c.end, value, bits)
+    if p == NULL:
+        return 0
+    c.p = p
+    return 1
 
 
 cdef inline bint read_unsigned_varint(Cursor* c, uint32_t* value) noexcept nogil:
     cdef const uint8_t* p = c.p
-    cdef uint64_t v
+    cdef unsigned long long v
     if c.end - p >= 2:  # one and two bytes are nearly all there is
         if p[0] < 0x80:
             value[0] = p[0]
@@ -99,6 +117,7 @@ cdef inline bint read_varint(Cursor* c, int32_t* value) noexcept nogil:
 
 cdef inline bint read_unsigned_varlong(Cursor* c, uint64_t* value) noexcept nogil:
     cdef const uint8_t* p = c.p
+    cdef unsigned long long v
     if c.end - p >= 2:
         if p[0] < 0x80:
             value[0] = p[0]
@@ -108,7 +127,10 @@ cdef inline bint read_unsigned_varlong(Cursor* c, uint64_t* value) noexcept nogi
             value[0] = <uint64_t>(p[0] & 0x7f) | <uint64_t>p[1] << 7
             c.p = p + 2
             return 1
-    return _read_long_form(c, value, 64)
+    if not _read_long_form(c, &v, 64):
+        return 0
+    value[0] = v
+    return 1
 
 
 cdef inline bint read_varlong(Cursor* c, int64_t* value) noexcept nogil:
