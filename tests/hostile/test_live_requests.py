@@ -19,14 +19,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kbroker.base import errors
 from kbroker.wire import apis, messages
 from kbroker.wire.header import encode_request_header
 from kbroker.wire.schema.api_versions import ApiVersionsRequest
-from kbroker.wire.struct import Struct
 
 from tests.wire import reference
 
@@ -254,7 +252,7 @@ def test_random_messages_are_answered(target: Target) -> None:
         while sent < 1500:
             api = rng.choice(target.offered)
             version = rng.randint(api.first, api.last)
-            message = random_message(messages.request_class(api.key), rng)
+            message = reference.random_message(messages.request_class(api.key), rng)
             if api.key == apis.PRODUCE:
                 message.acks = rng.choice([-1, 1])  # 0 has no answer
             try:
@@ -271,50 +269,3 @@ def test_random_messages_are_answered(target: Target) -> None:
             text = repr(response).replace(")", ",")
             assert f"error_code={errors.UNKNOWN_SERVER_ERROR}," not in text, (what, response)
     target.assert_unharmed()
-
-
-NAMES = [
-    "",
-    "orders",
-    "__consumer_offsets",
-    "n" * 249,
-    "n" * 250,
-    "..",
-    "a/b",
-    "\u2603",
-    "-1",
-    "9" * 20,
-]
-BITS = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "uint16": 16}
-
-
-def random_message(cls: type[Struct], rng: random.Random) -> Any:
-    values: dict[str, Any] = {}
-    for name, kind, _, nullable, _, _ in cls.FIELDS:
-        if nullable is not None and rng.random() < 0.2:
-            values[name] = None
-        elif isinstance(kind, tuple):
-            values[name] = [random_value(kind[0], rng) for _ in range(rng.choice([0, 1, 1, 2, 3]))]
-        else:
-            values[name] = random_value(kind, rng)
-        if name in ("timeout_ms", "max_wait_ms"):
-            values[name] = rng.choice([0, 1, -1, -(2**31)])  # no test waits for these
-    return cls(**values)
-
-
-def random_value(kind: Any, rng: random.Random) -> Any:
-    if not isinstance(kind, str):
-        return random_message(kind, rng)
-    if kind in BITS:
-        top = 2 ** BITS[kind] - 1
-        low = 0 if kind == "uint16" else -top - 1
-        return rng.choice([0, 0, 1, 1, 2, 5, max(-1, low), top, low, rng.randint(low, top)])
-    if kind == "string":
-        return rng.choice(NAMES)
-    if kind == "bool":
-        return rng.random() < 0.5
-    if kind == "float64":
-        return rng.choice([0.0, -1.0, float("nan"), float("inf")])
-    if kind == "uuid":
-        return rng.choice([bytes(16), rng.randbytes(16)])
-    return rng.choice([b"", bytes(61), rng.randbytes(61), rng.randbytes(300)])

@@ -85,6 +85,20 @@ def test_every_length_lies(api: apis.Api, direction: str, allocation: Callable[[
     assert allocation() < ALLOCATION_BYTES_MAX
 
 
+def test_a_count_is_bounded_by_the_least_size_of_its_elements() -> None:
+    """Room for one element and nearly another, a claim of two: refused at the count."""
+    head = b"\0\0\0\1\0\1t"  # one topic named t
+    cases: list[tuple[bytes, int, Callable[[bytes], Any]]] = [
+        (bytes(4) + head, 12, lambda data: messages.decode_request(apis.LIST_OFFSETS, 1, data)),
+        (b"\xff\xff" + bytes(6) + head, 8, lambda data: parse_produce(data, 0, 3)),
+        (bytes(17) + head, 16, lambda data: parse_fetch(data, 0, 4)),
+    ]
+    for before, element_bytes, decode in cases:
+        with pytest.raises(BadRequest, match="at most 1 elements") as caught:
+            decode(before + b"\0\0\0\2" + bytes(2 * element_bytes - 1))
+        assert caught.value.pos == len(before)
+
+
 def test_tagged_fields_must_have_their_size() -> None:
     """One byte more or less than the value of a known tag is refused, not read past or skipped."""
     seen = 0

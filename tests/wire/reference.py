@@ -5,6 +5,7 @@ Tests use it to lie about one of them at a time.
 
 from __future__ import annotations
 
+import random
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -142,3 +143,51 @@ def lie(encoder: Encoder, length: Length, claim: int) -> bytes:
         claim = min(claim, 2**15 - 1) if length.width == 2 else claim
         new = claim.to_bytes(length.width, "big", signed=True)
     return data[: length.pos] + new + data[length.pos + length.width :]
+
+
+NAMES = [
+    "",
+    "orders",
+    "__consumer_offsets",
+    "n" * 249,
+    "n" * 250,
+    "..",
+    "a/b",
+    "\u2603",
+    "-1",
+    "9" * 20,
+]
+BITS = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "uint16": 16}
+
+
+def random_message(cls: Any, rng: random.Random) -> Any:
+    """Senseless but mostly well-formed: a null may stand where a version has none."""
+    values: dict[str, Any] = {}
+    for name, kind, _, nullable, _, _ in cls.FIELDS:
+        if nullable is not None and rng.random() < 0.2:
+            values[name] = None
+        elif isinstance(kind, tuple):
+            values[name] = [random_value(kind[0], rng) for _ in range(rng.choice([0, 1, 1, 2, 3]))]
+        else:
+            values[name] = random_value(kind, rng)
+        if name in ("timeout_ms", "max_wait_ms"):
+            values[name] = rng.choice([0, 1, -1, -(2**31)])  # no test waits for these
+    return cls(**values)
+
+
+def random_value(kind: Any, rng: random.Random) -> Any:
+    if not isinstance(kind, str):
+        return random_message(kind, rng)
+    if kind in BITS:
+        top = 2 ** BITS[kind] - 1
+        low = 0 if kind == "uint16" else -top - 1
+        return rng.choice([0, 0, 1, 1, 2, 5, max(-1, low), top, low, rng.randint(low, top)])
+    if kind == "string":
+        return rng.choice(NAMES)
+    if kind == "bool":
+        return rng.random() < 0.5
+    if kind == "float64":
+        return rng.choice([0.0, -1.0, float("nan"), float("inf")])
+    if kind == "uuid":
+        return rng.choice([bytes(16), rng.randbytes(16)])
+    return rng.choice([b"", bytes(61), rng.randbytes(61), rng.randbytes(300)])
