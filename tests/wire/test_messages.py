@@ -22,6 +22,7 @@ from kbroker.wire.schema.list_offsets import ListOffsetsRequest, ListOffsetsTopi
 from kbroker.wire.schema.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
 
 from kcore._native.message import Codec
+from kcore._native.wirebuf import WireError
 from tests.wire import oracle, reference
 
 DECODE = {"request": messages.decode_request, "response": messages.decode_response}
@@ -130,7 +131,9 @@ def test_error_names_field_position_expected_and_found() -> None:
     with pytest.raises(BadRequest) as caught:
         messages.decode_request(apis.METADATA, 4, data)
     error = caught.value
+    assert type(error) is WireError
     assert (error.field, error.pos) == ("MetadataRequestTopic.name", 4)
+    assert (error.expected, error.found) == ("at most the 2 bytes that remain", 32767)
     assert str(error) == (
         "MetadataRequestTopic.name at byte 4: expected at most the 2 bytes that remain, found 32767"
     )
