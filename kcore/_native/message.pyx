@@ -407,15 +407,15 @@ cdef class Codec:
         self.version = version
         self.plan = _plan(cls, version, 0 <= cls.FLEXIBLE_FROM <= version)
 
-    def decode(self, object data, Py_ssize_t pos=0):
-        """The message that takes all bytes of `data` from `pos`."""
+    def decode(self, object data, Py_ssize_t pos=0, *, bint exact=True):
+        """The message that starts at `pos` of `data` and, if `exact`, takes all bytes from there."""
         cdef Py_buffer view
         cdef Reader r
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             open_reader(&r, &view, pos)
             message = _decode_struct(self.plan, &r)
-            if r.p != r.end:
+            if exact and r.p != r.end:
                 raise_wire(&r, self.plan.cls.__name__, "the end of the message",
                            f"{r.end - r.p} more bytes")
             return message

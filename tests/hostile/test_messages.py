@@ -6,6 +6,7 @@ claims 2^31 - 1, -2 and one more than what remains; each gets BadRequest and at 
 
 from __future__ import annotations
 
+import contextlib
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -147,7 +148,8 @@ def test_long_junk_stays_bounded(fill: int, allocation: Callable[[], int]) -> No
     for api in apis.APIS.values():
         for decode in decoders(api, "request", api.last):
             allocation()
-            with pytest.raises(BadRequest):
+            # A request that these bytes happen to begin with is one: what follows is let be.
+            with contextlib.suppress(BadRequest):
                 decode(junk)
             assert allocation() < 4 << 20, api
 

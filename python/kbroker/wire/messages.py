@@ -23,9 +23,13 @@ _responses: dict[tuple[int, int], Codec[Any]] = {}
 
 
 def decode_request(key: int, version: int, data: Any, pos: int = 0) -> Any:
-    """The request body that takes all of `data` from byte `pos`."""
+    """The request body that starts at byte `pos` of `data`.
+
+    Bytes after it are let be, as Apache Kafka does: librdkafka up to 2.16 asks for all topics with
+    three bytes too many (it writes the absent array of a flexible version in four bytes, not one).
+    """
     codec = _requests.get((key, version)) or _load(_requests, key, version, "Request")
-    return codec.decode(data, pos)
+    return codec.decode(data, pos, exact=False)
 
 
 def encode_response(key: int, version: int, message: Struct) -> bytes:
