@@ -130,32 +130,33 @@ cdef object _too_many_frames(str codec):
 cdef object _inflate_gzip(data, budget):
     import zlib
 
-    out = bytearray()
-    cdef int64_t pos = 0, size = len(data)
+    pieces = []
+    cdef int64_t pos = 0, size = len(data), left = budget
     for _ in range(FRAMES_MAX):
         member = zlib.decompressobj(31)  # 16: gzip wrapping, 15: the full window
         rest = b""
         while not member.eof:
             fed = rest or data[pos:pos + PIECE_BYTES]
             pos += 0 if rest else len(fed)
-            piece = member.decompress(fed, min(PIECE_BYTES, budget - len(out) + 1))
-            out += piece
-            if len(out) > budget:
+            piece = member.decompress(fed, min(PIECE_BYTES, left + 1))
+            left -= len(piece)
+            if left < 0:
                 raise _over_budget("gzip", budget)
+            pieces.append(piece)
             rest = member.unconsumed_tail
             if not piece and pos >= size and not member.eof:
                 raise _cut_short("gzip")
         pos -= len(member.unused_data)
         if pos >= size:
-            return out
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
     raise _too_many_frames("gzip")
 
 
 cdef object _inflate_lz4(data, budget):
     from lz4.frame import LZ4FrameDecompressor
 
-    out = bytearray()
-    cdef int64_t pos = 0, size = len(data)
+    pieces = []
+    cdef int64_t pos = 0, size = len(data), left = budget
     for _ in range(FRAMES_MAX):
         frame = LZ4FrameDecompressor()
         fed = b""
@@ -165,13 +166,15 @@ cdef object _inflate_lz4(data, budget):
                     raise _cut_short("lz4")
                 fed = data[pos:pos + PIECE_BYTES]
                 pos += len(fed)
-            out += frame.decompress(fed, max_length=min(4 * PIECE_BYTES, budget - len(out) + 1))
-            if len(out) > budget:
+            piece = frame.decompress(fed, max_length=min(4 * PIECE_BYTES, left + 1))
+            left -= len(piece)
+            if left < 0:
                 raise _over_budget("lz4", budget)
+            pieces.append(piece)
             fed = b""  # what it has not used it keeps
         pos -= len(frame.unused_data or b"")
         if pos >= size:
-            return out
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
     raise _too_many_frames("lz4")
 
 
@@ -194,21 +197,23 @@ cdef object _inflate_zstd(data, budget):
 cdef object _inflate_zstd_stream(decompressor, data, budget):
     """Frames of unknown size. The library returns all that a step of input yields, and holds it
     twice meanwhile: a step is so small that it yields a quarter of what is left at worst."""
-    out = bytearray()
-    cdef int64_t pos = 0, size = len(data), step
+    pieces = []
+    cdef int64_t pos = 0, size = len(data), left = budget, step
     for _ in range(FRAMES_MAX):
         frame = decompressor.decompressobj()
         while not frame.eof:
             if pos >= size:
                 raise _cut_short("zstd")
-            step = max(1, (budget - len(out)) // 4 // ZSTD_BLOCK_BYTES_MAX) * ZSTD_BLOCK_BYTES_MIN
-            out += frame.decompress(data[pos:pos + step])
+            step = max(1, left // 4 // ZSTD_BLOCK_BYTES_MAX) * ZSTD_BLOCK_BYTES_MIN
+            piece = frame.decompress(data[pos:pos + step])
             pos = min(pos + step, size)
-            if len(out) > budget:
+            left -= len(piece)
+            if left < 0:
                 raise _over_budget("zstd", budget)
+            pieces.append(piece)
         pos -= len(frame.unused_data)
         if pos >= size:
-            return out
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
     raise _too_many_frames("zstd")
 
 

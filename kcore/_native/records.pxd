@@ -21,16 +21,18 @@ cdef enum RecordStatus:
     RECORD_OFFSET_DELTA = 7  # not the record's index (produce), or outside the batch
     RECORD_KEYLESS = 8       # no key where the topic needs one
 
-cdef struct RecordView:
-    int64_t timestamp_delta
-    const uint8_t* key        # NULL: null
-    const uint8_t* value      # NULL: null
-    const uint8_t* headers    # first header, if header_count > 0
-    const uint8_t* end        # one past the record
-    int32_t offset_delta
-    int32_t key_size          # -1: null
-    int32_t value_size        # -1: null
-    int32_t header_count
+cdef extern from "walk.h" nogil:
+    ctypedef struct RecordView "kcore_record":
+        int64_t timestamp_delta
+        const uint8_t* key        # NULL: null
+        const uint8_t* value      # NULL: null
+        const uint8_t* headers    # first header, if header_count > 0
+        const uint8_t* end        # one past the record
+        int32_t offset_delta
+        int32_t key_size          # -1: null
+        int32_t value_size        # -1: null
+        int32_t header_count
+    bint kcore_record_quick(const uint8_t** at, const uint8_t* end, RecordView* r)
 
 
 cdef inline RecordStatus _sized(Cursor* c, const uint8_t** p, int32_t* size) noexcept nogil:
@@ -45,6 +47,12 @@ cdef inline RecordStatus _sized(Cursor* c, const uint8_t** p, int32_t* size) noe
 
 cdef inline RecordStatus record_next(Cursor* c, RecordView* r) noexcept nogil:
     """The next record; advances past it. The headers themselves are not looked at."""
+    if kcore_record_quick(&c.p, c.end, r):
+        return RECORD_OK
+    return _record_in_steps(c, r)
+
+
+cdef inline RecordStatus _record_in_steps(Cursor* c, RecordView* r) noexcept nogil:
     cdef Cursor body = c[0]
     cdef int32_t length
     cdef int8_t attributes
