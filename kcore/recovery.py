@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
 from kcore._native.fileops import FileOps
 from kcore._native.scan import scan_segment, walk_headers
@@ -37,17 +36,21 @@ _OFFSET_MAX = (1 << 63) - 1
 _UNFINISHED = (".cleaned", ".deleted", ".tmp")
 
 
-@dataclass(slots=True)
 class Opening:
     """What opening works on, and its result."""
 
-    ops: FileOps
-    path: str
-    config: LogConfig
-    clean: bool
-    recovery_point: int
-    segments: list[Segment]
-    report: RecoveryReport
+    __slots__ = ("clean", "config", "ops", "path", "recovery_point", "report", "segments")
+
+    def __init__(
+        self, ops: FileOps, path: str, config: LogConfig, *, clean: bool, recovery_point: int
+    ) -> None:
+        self.ops = ops
+        self.path = path
+        self.config = config
+        self.clean = clean
+        self.recovery_point = recovery_point
+        self.segments: list[Segment] = []
+        self.report = RecoveryReport(clean=clean)
 
     def segment(self, base_offset: int, *, create: bool) -> Segment:
         return make_segment(self.ops, self.path, self.config, base_offset, create=create)
@@ -79,8 +82,8 @@ def open_segments(
     log_start_offset: int | None,
 ) -> Opening:
     """Runs the passes; the last of the returned segments is the active one."""
-    report = RecoveryReport(clean=clean)
-    opening = Opening(ops, path, config, clean, recovery_point, [], report)
+    opening = Opening(ops, path, config, clean=clean, recovery_point=recovery_point)
+    report = opening.report
     ops.make_dirs(path)
     _tidy_names(opening)
     _attach(opening)

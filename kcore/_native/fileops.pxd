@@ -31,6 +31,8 @@ cdef class FileOps:
     cdef uint8_t* map(self, File f, int64_t size) except NULL
     cdef void unmap(self, uint8_t* data, int64_t size) noexcept
     cdef bint maps_ahead(self)
+    # Equal for two handles of one file, whatever its name is by now.
+    cdef object identity(self, File f)
     # Whether stores through a mapping of this file can never fail once its blocks exist.
     cdef bint stores_safely(self, File f)
     # Whether mapped pages need to be populated by the helper thread before a cheap store.

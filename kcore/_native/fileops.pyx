@@ -38,6 +38,9 @@ cdef class FileOps:
     cdef void unmap(self, uint8_t* data, int64_t size) noexcept:
         pass
 
+    cdef object identity(self, File f):
+        raise NotImplementedError
+
     cdef bint maps_ahead(self):
         return False
 

@@ -28,10 +28,10 @@ cdef class IndexFile:
     cdef Mapping mapping
 
     cdef uint8_t* _push(self) noexcept nogil
-    cdef int _release(self) except -1
+    cdef int release(self) except -1
     cdef bint _sane(self) noexcept nogil
     cdef int load(self, bint owned) except -1
-    cdef int store(self, bint seal) except -1
+    cdef int store(self, bint whole) except -1
     cdef int reset(self) except -1
     cdef int cut(self, int64_t count) except -1
     cdef int sync(self) except -1

@@ -62,9 +62,9 @@ cdef class IndexFile:
         """Room for one more entry at the end, or NULL when memory is out (or it is mapped)."""
         cdef int64_t capacity
         cdef uint8_t* data
+        if self.capacity == 0 and self.data != NULL:
+            return NULL
         if self.count == self.capacity:
-            if self.data != NULL and self.capacity == 0:
-                return NULL
             capacity = max(64, self.capacity * 2)
             data = <uint8_t*>realloc(self.data, capacity * self.width)
             if data == NULL:
@@ -74,7 +74,8 @@ cdef class IndexFile:
         self.count += 1
         return self.data + (self.count - 1) * self.width
 
-    cdef int _release(self) except -1:
+    cdef int release(self) except -1:
+        """Lets the memory go; the next use loads the file."""
         if self.capacity:
             free(self.data)
         self.data = NULL
@@ -95,7 +96,7 @@ cdef class IndexFile:
         cdef int64_t size, stored
         cdef File f
         cdef Mapping mapping
-        self._release()
+        self.release()
         self.stored = 0
         if not self.ops.exists(self.path):
             self.loaded = True
@@ -111,7 +112,7 @@ cdef class IndexFile:
             while self.count and _is_zero(self.data + (self.count - 1) * self.width, self.width):
                 self.count -= 1
             if size % self.width or not self._sane():
-                self._release()
+                self.release()
                 raise IndexCorrupt("not an index of this segment", path=self.path)
             if owned:
                 self._own(mapping)
@@ -123,7 +124,7 @@ cdef class IndexFile:
         cdef int64_t count = self.count
         cdef uint8_t* data
         if count == 0:
-            self._release()
+            self.release()
             return
         data = <uint8_t*>realloc(NULL, count * self.width)
         if data == NULL:
@@ -133,16 +134,16 @@ cdef class IndexFile:
         self.capacity = count
         self.mapping = None
 
-    cdef int store(self, bint seal) except -1:
-        """Brings the file up to date; `seal` makes it exactly as long as its entries, and lets
-        the memory go: the next lookup maps the file."""
+    cdef int store(self, bint whole) except -1:
+        """Writes new entries once there are enough of them; `whole`: all of them, and the file
+        becomes exactly as long as they are."""
         cdef File f
         cdef int64_t size
         if self.capacity == 0 and self.mapping is not None:
             return 0                # mapped: nothing was added since it was loaded
-        if not seal and self.count - self.stored < STORE_ENTRIES:
+        if not whole and self.count - self.stored < STORE_ENTRIES:
             return 0
-        if self.count > self.stored or seal:
+        if self.count > self.stored or whole:
             f = self.ops.open(self.path, not self.ops.exists(self.path))
             size = self.count * self.width
             if self.count > self.stored:
@@ -151,13 +152,11 @@ cdef class IndexFile:
             if self.ops.size(f) != size:
                 self.ops.truncate(f, size)
             self.stored = self.count
-        if seal:
-            self._release()
         return 0
 
     cdef int reset(self) except -1:
         """Empty and owned, to be rebuilt; the file is rewritten at the next store."""
-        self._release()
+        self.release()
         self.stored = 0
         self.loaded = True
         return 0

@@ -39,11 +39,11 @@ from kcore._native.batch cimport (
 )
 from kcore._native.mapping cimport FetchSpan
 
-import dataclasses
 import os
 
 from kcore import recovery
 from kcore._native.posixops import POSIX
+from kcore._native.records import find_timestamp, max_timestamp_record
 from kcore._native.segment import Inconsistent
 from kcore.errors import (
     ClosedError,
@@ -106,7 +106,7 @@ cdef class Log:
         if config is None:
             config = LogConfig()
         if settings:
-            config = dataclasses.replace(config, **settings)
+            config = config.replace(**settings)
         log.path = os.fspath(path)
         log.ops = POSIX if ops is None else ops
         log._scratch = bytearray()
@@ -131,19 +131,32 @@ cdef class Log:
         log._dir_unsynced = True
         return log
 
-    def close(self):
-        """Writes the indexes, trims the file to its data. Spans stay valid. Idempotent."""
+    def close(self, *, bint sync=True):
+        """Writes the indexes, trims the file to its data and, with `sync`, makes all of it
+        durable: only then may it be opened as `clean`. Spans stay valid. Idempotent."""
         if self._closed:
             return
         self._enter()
         try:
             self._closed = True
             if self._failed is None:
-                self._active.seal(self._active.next_offset)
+                self._close_active()
+                if sync:
+                    self._sync_all()
         except OSError as error:
             raise self._fail(error) from error
         finally:
             self._leave()
+
+    def _close_active(self):
+        try:
+            self._active.prepare_seal()
+        except OSError as error:
+            # A full disk must not keep a log from being closed; its data is all there.
+            if error.errno not in (ENOSPC, EDQUOT, EFBIG):
+                raise
+            self._active.drop_indexes()
+        self._active.seal(self._active.next_offset)
 
     def __enter__(self):
         return self
@@ -153,7 +166,7 @@ cdef class Log:
 
     def configure(self, **changes):
         """Changes settings of the live log; they act from the next append on."""
-        self._adopt(dataclasses.replace(self.config, **changes))
+        self._adopt(self.config.replace(**changes))
         for segment in self._segments:
             segment.set_limits(self.config.index_interval_bytes, self.config.segment_bytes,
                                self.config.append_mode)
@@ -338,13 +351,11 @@ cdef class Log:
         cdef Segment fresh
         base_offset = max(base_offset, self.next_offset)
         try:
+            self._active.prepare_seal()
             fresh = recovery.make_segment(self.ops, self.path, self.config, base_offset)
         except OSError as error:
             raise self._write_failed(self._active, error) from error
-        try:
-            self._active.seal(base_offset)
-        except OSError as error:
-            raise self._fail(error) from error
+        self._active.seal(base_offset)
         self._segments.append(fresh)
         self._active = fresh
         self._dir_unsynced = True
@@ -449,11 +460,10 @@ cdef class Log:
     def offset_for_timestamp(self, int64_t ms, *, max_offset=None):
         """The first record, in offset order, whose timestamp is at least `ms`; None if none is."""
         cdef int64_t bound = INT64_MAX if max_offset is None else <int64_t>max_offset
-        from kcore._native.records import find_timestamp
         for span in self._batches_reaching(ms, bound):
             # Records of one batch need not be in order of time either; the helper walks them.
-            found = find_timestamp(span, ms)
-            if found is not None and found[1] >= self.log_start_offset:
+            found = find_timestamp(span, ms, min_offset=self.log_start_offset)
+            if found is not None:
                 return TimestampOffset(*found) if found[1] < bound else None
         return None
 
@@ -472,7 +482,7 @@ cdef class Log:
             offset = max(start, self.log_start_offset, segment.base_offset)
             while start >= 0 and offset < min(segment.next_offset, bound):
                 try:
-                    span = self.read(offset, 0, max_offset=bound)
+                    span = self.read(offset, 0)
                 except DamagedRange as error:
                     offset = error.next_offset
                     continue
@@ -503,16 +513,21 @@ cdef class Log:
 
     def max_timestamp_offset(self):
         """The record with the largest timestamp (the first of those); None if there is none."""
-        cdef Segment best = None
+        cdef int64_t largest = -1
         cdef Segment segment
-        for segment in self._segments:
+        for segment in self._segments[1:]:
             self._ensure_times(segment)
-            if segment.max_timestamp >= 0 and (
-                    best is None or segment.max_timestamp > best.max_timestamp):
-                best = segment
-        if best is None:
-            return None
-        return self.offset_for_timestamp(best.max_timestamp)
+            largest = max(largest, segment.max_timestamp)
+        # The first segment may hold later times below the log start: only its batches tell.
+        segment = self._segments[0]
+        if segment.base_offset == self.log_start_offset:
+            self._ensure_times(segment)
+            largest = max(largest, segment.max_timestamp)
+        else:
+            for span in self._batches_reaching(largest, segment.next_offset):
+                found = max_timestamp_record(span, min_offset=self.log_start_offset)
+                largest = max(largest, found[0] if found is not None else -1)
+        return self.offset_for_timestamp(largest) if largest >= 0 else None
 
     # ------------------------------------------------------------------- truncate, delete
 
@@ -549,6 +564,8 @@ cdef class Log:
             next_offset = h.base_offset if pos < segment.size else segment.next_offset
             next_offset = min(next_offset, max(offset, segment.base_offset))
             segment.cut(pos, next_offset)
+            # The log start may lie inside the batch that went.
+            segment.next_offset = max(segment.next_offset, self.log_start_offset)
             self.next_offset = segment.next_offset
             self.flushed_offset = min(self.flushed_offset, self.next_offset)
             self._dir_unsynced = True
@@ -642,11 +659,7 @@ cdef class Log:
             target = self.next_offset
             cuts = self._cuts
             try:
-                for segment in list(self._segments):
-                    segment.sync()
-                if self._dir_unsynced:
-                    self._dir_unsynced = False
-                    self.ops.sync_dir(self.path)
+                self._sync_all()
             except OSError as error:
                 raise self._fail(error) from error
             if cuts == self._cuts:
@@ -654,6 +667,13 @@ cdef class Log:
             return self.flushed_offset
         finally:
             PyThread_release_lock(self._flush_lock)
+
+    def _sync_all(self):
+        for segment in list(self._segments):
+            segment.sync()
+        if self._dir_unsynced:
+            self._dir_unsynced = False
+            self.ops.sync_dir(self.path)
 
     # ------------------------------------------------------------------- about it
 

@@ -13,11 +13,12 @@ cdef extern from "mapping_impl.h" nogil:
 cdef class Mapping:
     """A mapping of the first `size` bytes of a file; unmapped when the last reference goes.
 
-    Owners: the segment, and every FetchSpan cut from it. `spans` counts the latter: a file is not
-    cut below a position that a live span may show.
+    Owners: the segment, and every FetchSpan cut from it. A file is not cut below a position that
+    a live span may show: `shared` says whether one may.
     """
     cdef readonly int64_t size
-    cdef readonly int64_t spans
+    cdef int64_t spans
+    cdef object identity
     cdef uint8_t* data
     cdef FileOps ops
     cdef readonly File file
@@ -25,6 +26,9 @@ cdef class Mapping:
 
     @staticmethod
     cdef Mapping new(FileOps ops, File file, int64_t size)
+    # Whether a span of this file lives, cut from this mapping or an older one (of a log that was
+    # closed since, say).
+    cdef bint shared(self)
     # Asks the helper thread to make [pos, pos + size) writable without faults.
     cdef void populate(self, int64_t pos, int64_t size) noexcept
     # 1: the last request is done, 0: under way or none, -1: the kernel refused. Tells once.

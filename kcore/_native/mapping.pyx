@@ -11,6 +11,10 @@ cdef extern from "mapping_impl.h" nogil:
     int populate_threads()
 
 
+# Live mappings of each file of this process, by FileOps.identity.
+cdef dict _mappings = {}
+
+
 # Without the collector: its tp_clear would take `ops` away before __dealloc__ needs it, and a
 # mapping holds nothing that could close a cycle.
 @cython.final
@@ -23,11 +27,16 @@ cdef class Mapping:
     cdef Mapping new(FileOps ops, File file, int64_t size):
         cdef Mapping m = Mapping.__new__(Mapping)
         memset(&m.job, 0, sizeof(PopulateJob))
-        m.data = ops.map(file, size)
-        m.size = size
         m.ops = ops
         m.file = file
+        m.data = ops.map(file, size)
+        m.size = size
+        m.identity = ops.identity(file)
+        _mappings[m.identity] = _mappings.get(m.identity, 0) + 1
         return m
+
+    cdef bint shared(self):
+        return self.spans > 0 or _mappings[self.identity] > 1
 
     cdef void populate(self, int64_t pos, int64_t size) noexcept:
         populate_submit(&self.job, self.data + pos, size)
@@ -42,7 +51,14 @@ cdef class Mapping:
     def __dealloc__(self):
         if self.data != NULL:
             self.cancel()
-            self.ops.unmap(self.data, self.size)
+            if self.identity is not None:
+                left = _mappings[self.identity] - 1
+                if left:
+                    _mappings[self.identity] = left
+                else:
+                    del _mappings[self.identity]
+            if self.ops is not None:
+                self.ops.unmap(self.data, self.size)
             self.data = NULL
 
 

@@ -192,6 +192,10 @@ cdef class PosixOps(FileOps):
         with nogil:
             munmap(data, size)
 
+    cdef object identity(self, File f):
+        stat = os.fstat(f.fd)
+        return (stat.st_dev, stat.st_ino)
+
     cdef bint maps_ahead(self):
         return KC_MAPS_AHEAD
 

@@ -17,7 +17,7 @@ cdef enum AppendMode:
 cdef class Segment:
     cdef readonly str path
     cdef readonly int64_t base_offset
-    cdef readonly int64_t next_offset       # one past the last batch; the successor's base once sealed
+    cdef public int64_t next_offset         # one past the last batch; the successor's base once sealed
     cdef readonly int64_t size              # where the next batch goes: the end of the data
     cdef readonly int64_t allocated         # bytes the file has, zeros from `size` on
     cdef readonly int64_t max_timestamp     # of its batches, -1 for none; known once `times_known`
@@ -31,7 +31,6 @@ cdef class Segment:
     cdef readonly TimeIndex time_index
     cdef bint unsynced                      # data written since the last sync
     cdef bint indexes_unsynced              # sealed since the last sync
-    cdef bint remapped                      # spans may hold a mapping that is no longer `mapping`
     cdef FileOps ops
     cdef File file
     cdef Mapping mapping
@@ -60,4 +59,5 @@ cdef class Segment:
     cdef int64_t skip_damage(self, int64_t pos) noexcept
     cdef int load_indexes(self, bint owned) except -1
     cdef int cut(self, int64_t pos, int64_t next_offset) except -1
+    cdef int prepare_seal(self) except -1
     cdef int seal(self, int64_t next_offset) except -1

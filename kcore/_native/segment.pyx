@@ -112,7 +112,6 @@ cdef class Segment:
         return 0
 
     cdef int _map(self, int64_t size) except -1:
-        cdef Mapping before = self.mapping
         cdef int64_t reserve = max(self.reserve_bytes, size)
         if not self.sealed and self.ops.maps_ahead():
             # Address space is free: growing the file then needs no new mapping. Where even that
@@ -123,7 +122,6 @@ cdef class Segment:
                 self.mapping = Mapping.new(self.ops, self.file, size)
         else:
             self.mapping = Mapping.new(self.ops, self.file, size)
-        self.remapped = self.remapped or before is not None
         self.populated = self.asked = 0
         return 0
 
@@ -144,7 +142,7 @@ cdef class Segment:
             self.allocated = needed
         if self.mapping is None or self.mapping.size < self.allocated:
             self._map(self.allocated)
-        self.stores = self.stores or (not self.populated and self._may_store())
+        self.stores = self._may_store()
         return 0
 
     # ------------------------------------------------------------------- append
@@ -172,7 +170,8 @@ cdef class Segment:
         if done == 1:
             self.populated = self.asked
         elif done == -1:
-            self.stores = False     # an old kernel or no thread: pwrite is the way
+            self.mode = APPEND_PWRITE   # an old kernel or no thread
+            self.stores = False
             self.asked = self.populated
             return 0
         self.small_appends += 1
@@ -192,7 +191,8 @@ cdef class Segment:
         self.ops.truncate(self.file, self.size)
         self.allocated = self.size
         self.populated = self.asked = 0
-        self.mapping.cancel()
+        if self.mapping is not None:
+            self.mapping.cancel()
         return 0
 
     cdef void note(self, const BatchHeader* h, int64_t pos) noexcept nogil:
@@ -223,7 +223,7 @@ cdef class Segment:
     cdef int64_t find(self, int64_t offset, BatchHeader* h) except -1:
         """Position of the first batch that ends at or after `offset`, its header in `h`; `size`
         if there is none."""
-        cdef int64_t pos = 0, last_offset = -1
+        cdef int64_t pos = 0, last_offset = -1, expected = self.base_offset
         self.ensure_mapped()
         if not self.index.loaded:
             self.index.load(False)
@@ -233,6 +233,7 @@ cdef class Segment:
                     or h.base_offset + h.last_offset_delta != last_offset):
                 raise Inconsistent("an index entry does not point at its batch", path=self.path,
                                    pos=pos, expected=last_offset)
+            expected = h.base_offset
         while pos < self.size:
             if self.damage:
                 pos = self.skip_damage(pos)
@@ -240,8 +241,13 @@ cdef class Segment:
                     break
             if batch_peek(self.mapping.data + pos, self.size - pos, h) != BATCH_OK:
                 raise Inconsistent("no batch where one must start", path=self.path, pos=pos)
-            if h.base_offset + h.last_offset_delta >= offset:
+            last_offset = h.base_offset + h.last_offset_delta
+            if h.base_offset < expected or last_offset >= self.next_offset:
+                raise Inconsistent("a batch breaks the order of offsets", path=self.path, pos=pos,
+                                   expected=expected, found=h.base_offset)
+            if last_offset >= offset:
                 return pos
+            expected = last_offset + 1
             pos += h.size
         return self.size
 
@@ -310,18 +316,26 @@ cdef class Segment:
         return at
 
     cdef int _verify(self, int64_t pos, int64_t end) except -1:
-        """Checks the CRCs of a span that this process has neither written nor scanned, once."""
+        """Checks a span that this process has neither written nor scanned, once: the CRCs, and
+        that the offsets, which lie outside them, go on into the batch behind the span."""
         cdef BatchHeader h
-        cdef int64_t at = pos
+        cdef int64_t at = pos, expected = self.base_offset, size = self.size
         cdef int64_t bad = -1
         with nogil:
             while at < end:
-                if batch_check(self.mapping.data + at, end - at, &h) != BATCH_OK:
+                if (batch_check(self.mapping.data + at, end - at, &h) != BATCH_OK
+                        or h.base_offset < expected):
                     bad = at
                     break
+                expected = h.base_offset + h.last_offset_delta + 1
                 at += h.size
+            if (bad < 0 and at < size
+                    and batch_peek(self.mapping.data + at, size - at, &h) == BATCH_OK
+                    and h.base_offset < expected):
+                bad = at
         if bad >= 0:
-            raise Inconsistent("a batch does not fit its CRC", path=self.path, pos=bad)
+            raise Inconsistent("a batch fits neither its CRC nor its neighbors", path=self.path,
+                               pos=bad)
         if pos <= self.verified_to and end >= self.verified_from:
             self.verified_from = min(self.verified_from, pos)
             self.verified_to = max(self.verified_to, end)
@@ -334,6 +348,7 @@ cdef class Segment:
     def begin_scan(self, int64_t pos):
         """Forgets what a scan from `pos` will find out again."""
         self.ensure_mapped()
+        self.unsynced = True    # after a crash it may be in the page cache only
         if pos == 0:
             self.index.reset()
             self.time_index.reset()
@@ -379,6 +394,7 @@ cdef class Segment:
         self.sealed = True
 
     def seal_at(self, int64_t next_offset):
+        self.prepare_seal()
         self.seal(next_offset)
 
     def indexes_plausible(self, *, bint thorough):
@@ -421,8 +437,8 @@ cdef class Segment:
 
     def trim(self):
         """Cuts the file to its data. Zeros and torn tails only: the caller has judged."""
-        self.ensure_mapped()
         if self.allocated > self.size:
+            self.ensure_mapped()
             self.ops.truncate(self.file, self.size)
             self.allocated = self.size
             self.populated = self.asked = 0
@@ -459,28 +475,38 @@ cdef class Segment:
 
     # ------------------------------------------------------------------- seal, cut, sync, close
 
-    cdef int seal(self, int64_t next_offset) except -1:
-        """Ends the segment: final time index entry, indexes written, the file trimmed."""
-        if self.times_known and self.max_timestamp >= 0 and self.time_index.loaded:
-            if self.time_index.mapping is None:
-                self.time_index.add(self.max_timestamp, self.max_timestamp_offset)
-        self.next_offset = next_offset
-        self.sealed = True
+    cdef int prepare_seal(self) except -1:
+        """Everything of a seal that can fail: the file trimmed, which frees space, then both
+        indexes written, with the final time entry. The segment can still be appended to."""
         if self.mapping is not None:
             self.mapping.cancel()
-        self.stores = False
+        self.trim()
+        if (self.times_known and self.max_timestamp >= 0 and self.time_index.loaded
+                and self.time_index.mapping is None):
+            self.time_index.add(self.max_timestamp, self.max_timestamp_offset)
         self.index.store(True)
         self.time_index.store(True)
-        self.indexes_unsynced = True
-        if self.allocated > self.size:
-            if self.file is None:
-                self.file = self.ops.open(self.path, False)
-            self.ops.truncate(self.file, self.size)
-            self.allocated = self.size
         return 0
 
+    cdef int seal(self, int64_t next_offset) except -1:
+        """Ends the segment; `prepare_seal` has succeeded."""
+        self.next_offset = next_offset
+        self.sealed = True
+        self.stores = False
+        self.index.release()
+        self.time_index.release()
+        self.indexes_unsynced = True
+        return 0
+
+    def drop_indexes(self):
+        """Removes index files that could not be completed: the next opening rebuilds them."""
+        for path in (self.index.path, self.time_index.path):
+            if self.ops.exists(path):
+                self.ops.unlink(path)
+
     cdef int cut(self, int64_t pos, int64_t next_offset) except -1:
-        """Drops what lies at or after `pos` and makes the segment the active one."""
+        """Drops what lies at or after `pos` (the batches from `next_offset` on) and makes the
+        segment the active one. It then ends with its last batch, as it will when reopened."""
         self.ensure_mapped()
         self.load_indexes(True)
         self.index.truncate(pos)
@@ -489,7 +515,7 @@ cdef class Segment:
         self.damage = [d for d in self.damage if d[0] < pos]
         if self.mapping is not None:
             self.mapping.cancel()
-        if self.mapping is not None and (self.mapping.spans or self.remapped):
+        if pos < self.size and self.mapping is not None and self.mapping.shared():
             self._move_to_new_file(pos)
         else:
             # Durable at once: what was cut must not come back after a power cut, behind or
@@ -497,7 +523,6 @@ cdef class Segment:
             self.ops.truncate(self.file, pos)
             self.ops.sync(self.file)
         self.size = self.allocated = pos
-        self.next_offset = next_offset
         self.verified_to = min(self.verified_to, pos)
         self.verified_from = min(self.verified_from, self.verified_to)
         self.populated = self.asked = self.since_index = 0
@@ -525,18 +550,19 @@ cdef class Segment:
         f.path = self.path
         self.file = f
         self.mapping = None
-        self.remapped = False
         if size:
             self._map(size)
 
     def _recount(self):
-        """Timestamps of what a cut left: the time index up to its last entry, headers after it."""
+        """Timestamps and end of what is there: the time index up to its last entry, headers after."""
         cdef BatchHeader h
         cdef int64_t pos = 0, last = 0
         cdef int64_t size = self.size
         self.max_timestamp = self.first_timestamp = -1
         self.max_timestamp_offset = -1
         self.times_known = True
+        if not self.sealed:
+            self.next_offset = max([self.base_offset] + [d[3] for d in self.damage])
         if size == 0:
             return
         if batch_peek(self.mapping.data, size, &h) == BATCH_OK:
@@ -554,6 +580,8 @@ cdef class Segment:
             if h.max_timestamp > self.max_timestamp:
                 self.max_timestamp = h.max_timestamp
                 self.max_timestamp_offset = h.base_offset + h.last_offset_delta
+            if not self.sealed:
+                self.next_offset = h.base_offset + h.last_offset_delta + 1
             self.since_index += h.size
             pos += h.size
 

@@ -30,7 +30,7 @@ cdef class MemoryOps(FileOps):
     cdef bint _tracks
     cdef bint _stores
     cdef object _clock_ms
-    cdef readonly object capacity_bytes
+    cdef public object capacity_bytes
     cdef readonly dict calls    # how often each operation ran, for tests
 
     cdef int64_t _enter(self, str op, str path) except? -1

@@ -94,6 +94,10 @@ cdef class MemoryOps(FileOps):
         `times` times. `short_bytes`: a pwrite puts that many bytes down first."""
         self._faults.append([op, errno, after, short_bytes, suffix, times])
 
+    def heal(self):
+        """Forgets the failures that have not happened yet."""
+        self._faults.clear()
+
     def crash(self, choose=None):
         """The file system after a power cut. `choose(n)` picks one of n outcomes (0 = the oldest
         state; always 0 when left out): pass a seeded random's `randrange`."""
@@ -213,6 +217,9 @@ cdef class MemoryOps(FileOps):
         cdef Inode inode = (<MemoryFile>f).inode
         inode.reserve(max(size, <int64_t>1))
         return inode.live
+
+    cdef object identity(self, File f):
+        return id((<MemoryFile>f).inode)
 
     cdef bint maps_ahead(self):
         return True
