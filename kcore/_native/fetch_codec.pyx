@@ -154,7 +154,8 @@ cdef int _check_version(int version) except -1:
 # Requests.
 
 def parse_fetch(object frame, Py_ssize_t pos, int version):
-    """The request body in `frame` from byte `pos` to the end."""
+    """The request body at byte `pos` of `frame`. Bytes after it are ignored, as Kafka does: there
+    are clients that leave some (see messages.decode_request)."""
     cdef Py_buffer view
     cdef Reader r
     _check_version(version)
@@ -186,8 +187,6 @@ cdef FetchRequest _parse(Reader* r, int version):
         request.rack_id = read_string(r, flexible, False, "FetchRequest.rack_id")
     if flexible:
         _parse_tags(r, version, request)
-    if r.p != r.end:
-        raise_wire(r, "FetchRequest", "the end of the message", f"{r.end - r.p} more bytes")
     return request
 
 

@@ -13,7 +13,7 @@ from kcore._native.endian cimport load_i16, load_i32, store_i32
 from kcore._native.wirebuf cimport (
     Reader, Writer, close_writer, open_reader, open_writer, put_count,
     put_endpoints, put_i8, put_i16, put_i32, put_i64, put_string, put_topic, put_uvarint,
-    raise_range, raise_wire, read_count, read_length, read_string, read_topic, skip_tags,
+    raise_range, read_count, read_length, read_string, read_topic, skip_tags,
     take,
 )
 
@@ -83,7 +83,8 @@ cdef int _check_version(int version) except -1:
 
 
 def parse_produce(object frame, Py_ssize_t pos, int version):
-    """The request body in `frame` from byte `pos` to the end."""
+    """The request body at byte `pos` of `frame`. Bytes after it are ignored, as Kafka does: there
+    are clients that leave some (see messages.decode_request)."""
     cdef Py_buffer view
     cdef Reader r
     _check_version(version)
@@ -115,8 +116,6 @@ cdef ProduceRequest _parse(Reader* r, int version, object frame):
         _parse_topic(r, version, flexible, frame, request.partitions)
     if flexible:
         skip_tags(r, "ProduceRequest.tags")
-    if r.p != r.end:
-        raise_wire(r, "ProduceRequest", "the end of the message", f"{r.end - r.p} more bytes")
     return request
 
 
