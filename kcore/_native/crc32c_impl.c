@@ -183,12 +183,13 @@ static uint32_t arm_copy(uint32_t c, uint8_t *dst, const uint8_t *src, size_t n)
 /* Three lanes of equal length, whatever the input's length: shift_words[i] moves a CRC over i
  * words of eight bytes, and a round takes at most LANE_WORDS_MAX words a lane. */
 #define LANE_WORDS_MAX 512
+#define SHIFT_WORDS_MAX 4096
 #define CHAIN_BYTES_MAX 256 /* below it one chain is faster than three and their joining */
-static uint32_t shift_words[2 * LANE_WORDS_MAX + 1];
+static uint32_t shift_words[SHIFT_WORDS_MAX + 1];
 
 TARGET_SSE42 static void sse42_init(void) {
     shift_words[1] = x_power(64 - 33);
-    for (int i = 2; i <= 2 * LANE_WORDS_MAX; i++) /* each crc32 of a zero register adds x^32 */
+    for (int i = 2; i <= SHIFT_WORDS_MAX; i++) /* each crc32 of a zero register adds x^32 */
         shift_words[i] = _mm_crc32_u32(0, _mm_crc32_u32(0, shift_words[i - 1]));
 }
 
@@ -292,17 +293,27 @@ TARGET_SSE42 static uint32_t sse42_copy(uint32_t c, uint8_t *dst, const uint8_t 
 
 #define TARGET_256 __attribute__((target("sse4.2,pclmul,avx2,vpclmulqdq")))
 #define TARGET_512 __attribute__((target("sse4.2,pclmul,avx2,vpclmulqdq,avx512f")))
-#define STRIDE_BYTES 256 /* a round of either: eight vectors of 32 bytes, four of 64 */
+#define STRIDE_BYTES 256 /* a round of four vectors of 64 bytes */
+
+/* Folding 256 bits at a time is no faster than the scalar crc32 instruction, but it is another
+ * unit of the processor: use both. A round of a block folds 128 bytes of its first part and sums
+ * 40 bytes of each of three lanes behind it. */
+#define MIX_VECTOR_BYTES 128
+#define MIX_LANE_WORDS 5
+#define MIX_ROUND_BYTES (MIX_VECTOR_BYTES + 3 * 8 * MIX_LANE_WORDS)
+#define MIX_ROUNDS_MAX (SHIFT_WORDS_MAX / (3 * MIX_LANE_WORDS))
+#define MIX_BYTES_MIN ((size_t)8 * 1024) /* below it joining the parts costs more than it gains */
 
 /* Constants that move a 128-bit lane forward by so many bits: [0] for its low (earlier) half. */
-static uint64_t fold_128[2], fold_256[2], fold_512[2], fold_stride[2];
+static uint64_t fold_128[2], fold_256[2], fold_512[2], fold_stride[2], fold_mixed[2];
 
 static void fold_init(void) {
     struct {
         uint64_t *constants;
         uint64_t bits;
-    } folds[] = {{fold_128, 128}, {fold_256, 256}, {fold_512, 512}, {fold_stride, 8 * STRIDE_BYTES}};
-    for (int i = 0; i < 4; i++) {
+    } folds[] = {{fold_128, 128}, {fold_256, 256}, {fold_512, 512}, {fold_stride, 8 * STRIDE_BYTES},
+                 {fold_mixed, 8 * MIX_VECTOR_BYTES}};
+    for (int i = 0; i < 5; i++) {
         folds[i].constants[0] = x_power(folds[i].bits + 64 - 33);
         folds[i].constants[1] = x_power(folds[i].bits - 33);
     }
@@ -323,35 +334,55 @@ TARGET_256 ALWAYS_INLINE __m256i fold_256bit(__m256i v, __m256i k, __m256i next)
     return _mm256_xor_si256(_mm256_xor_si256(lo, hi), next);
 }
 
-TARGET_256 ALWAYS_INLINE __m256i take_256(const uint8_t *src, uint8_t *dst, int stream) {
-    __m256i v = _mm256_loadu_si256((const __m256i *)src);
-    if (dst && stream)
-        _mm256_stream_si256((__m256i *)dst, v);
-    else if (dst)
-        _mm256_storeu_si256((__m256i *)dst, v);
-    return v;
+TARGET_256 ALWAYS_INLINE __m256i load_256(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+
+TARGET_256 ALWAYS_INLINE uint64_t mix_lane(uint64_t c, const uint8_t *p) {
+#pragma GCC unroll 5
+    for (int i = 0; i < MIX_LANE_WORDS; i++)
+        c = _mm_crc32_u64(c, load64(p + 8 * i));
+    return c;
 }
 
-/* `n` is a multiple of the stride and not zero; `dst` is a constant NULL when nothing is copied. */
-TARGET_256 ALWAYS_INLINE uint32_t strides_256(uint32_t c, uint8_t *dst, const uint8_t *p, size_t n, int stream) {
-    const __m256i k = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)fold_stride));
+TARGET_256 ALWAYS_INLINE uint32_t mixed_256(uint32_t c, const uint8_t *p, size_t rounds) {
+    const __m256i k = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)fold_mixed));
     const __m256i k1 = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)fold_256));
     const __m128i k128 = _mm_loadu_si128((const __m128i *)fold_128);
-    __m256i v[8];
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++)
-        v[i] = take_256(p + 32 * i, dst ? dst + 32 * i : NULL, stream);
+    const size_t words = MIX_LANE_WORDS * rounds;
+    const uint8_t *end = p + MIX_VECTOR_BYTES * rounds, *lane = end;
+    uint64_t c0 = 0, c1 = 0, c2 = 0;
+    __m256i v[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        v[i] = load_256(p + 32 * i);
     v[0] = _mm256_xor_si256(v[0], _mm256_zextsi128_si256(_mm_cvtsi32_si128((int)c)));
-    for (size_t pos = STRIDE_BYTES; pos < n; pos += STRIDE_BYTES) {
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++)
-            v[i] = fold_256bit(v[i], k, take_256(p + pos + 32 * i, dst ? dst + pos + 32 * i : NULL, stream));
+    for (;;) {
+        c0 = mix_lane(c0, lane);
+        c1 = mix_lane(c1, lane + 8 * words);
+        c2 = mix_lane(c2, lane + 16 * words);
+        lane += 8 * MIX_LANE_WORDS;
+        p += MIX_VECTOR_BYTES;
+        if (p == end)
+            break;
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++)
+            v[i] = fold_256bit(v[i], k, load_256(p + 32 * i));
     }
     __m256i all = v[0];
-#pragma GCC unroll 8
-    for (int i = 1; i < 8; i++)
+#pragma GCC unroll 4
+    for (int i = 1; i < 4; i++)
         all = fold_256bit(all, k1, v[i]);
-    return reduce_lane(fold_lane(_mm256_castsi256_si128(all), k128, _mm256_extracti128_si256(all, 1)));
+    uint64_t first = reduce_lane(fold_lane(_mm256_castsi256_si128(all), k128, _mm256_extracti128_si256(all, 1)));
+    return (uint32_t)(shifted(first, 3 * words) ^ shifted(c0, 2 * words) ^ shifted(c1, words) ^ c2);
+}
+
+TARGET_256 static uint32_t vpclmul256_extend(uint32_t c, const uint8_t *p, size_t n) {
+    while (n >= MIX_BYTES_MIN) {
+        size_t rounds = n / MIX_ROUND_BYTES < MIX_ROUNDS_MAX ? n / MIX_ROUND_BYTES : MIX_ROUNDS_MAX;
+        c = mixed_256(c, p, rounds);
+        p += MIX_ROUND_BYTES * rounds;
+        n -= MIX_ROUND_BYTES * rounds;
+    }
+    return sse42_extend(c, p, n);
 }
 
 TARGET_512 ALWAYS_INLINE __m512i fold_512bit(__m512i v, __m512i k, __m512i next) {
@@ -393,38 +424,33 @@ TARGET_512 ALWAYS_INLINE uint32_t strides_512(uint32_t c, uint8_t *dst, const ui
     return reduce_lane(lane);
 }
 
-/* The public pair of each width: small input to the chains, the multiple of a stride folded, the
- * rest to the chains. */
-#define FOLDED(width, align, fold_bytes_min)                                                                 \
-    TARGET_##width static uint32_t vpclmul##width##_extend(uint32_t c, const uint8_t *p, size_t n) {         \
-        if (n < (fold_bytes_min))                                                                            \
-            return sse42_extend(c, p, n);                                                                    \
-        size_t whole = n & ~(size_t)(STRIDE_BYTES - 1);                                                      \
-        c = strides_##width(c, NULL, p, whole, 0);                                                           \
-        return sse42_chain(c, p + whole, n - whole);                                                         \
-    }                                                                                                        \
-    TARGET_##width static uint32_t vpclmul##width##_copy(uint32_t c, uint8_t *dst, const uint8_t *src,       \
-                                                         size_t n) {                                         \
-        if (n < (fold_bytes_min))                                                                            \
-            return sse42_copy_lanes(c, dst, src, n, 0);                                                      \
-        size_t whole = n & ~(size_t)(STRIDE_BYTES - 1);                                                      \
-        if (n < STREAM_BYTES_MIN) {                                                                          \
-            c = strides_##width(c, dst, src, whole, 0);                                                      \
-        } else {                                                                                             \
-            size_t head = (size_t)(-(uintptr_t)dst & ((align)-1));                                           \
-            memcpy(dst, src, head);                                                                          \
-            c = sse42_chain(c, src, head);                                                                   \
-            dst += head, src += head, n -= head;                                                             \
-            whole = n & ~(size_t)(STRIDE_BYTES - 1);                                                         \
-            c = strides_##width(c, dst, src, whole, 1);                                                      \
-            _mm_sfence();                                                                                    \
-        }                                                                                                    \
-        memcpy(dst + whole, src + whole, n - whole);                                                         \
-        return sse42_chain(c, src + whole, n - whole);                                                       \
-    }
+#define FOLD_BYTES_MIN 512 /* below it the scalar lanes are faster */
 
-FOLDED(256, 32, 512)
-FOLDED(512, 64, 512)
+TARGET_512 static uint32_t vpclmul512_extend(uint32_t c, const uint8_t *p, size_t n) {
+    if (n < FOLD_BYTES_MIN)
+        return sse42_extend(c, p, n);
+    size_t whole = n & ~(size_t)(STRIDE_BYTES - 1);
+    c = strides_512(c, NULL, p, whole, 0);
+    return sse42_chain(c, p + whole, n - whole);
+}
+
+TARGET_512 static uint32_t vpclmul512_copy(uint32_t c, uint8_t *dst, const uint8_t *src, size_t n) {
+    if (n < FOLD_BYTES_MIN)
+        return sse42_copy_lanes(c, dst, src, n, 0);
+    const int stream = n >= STREAM_BYTES_MIN;
+    if (stream) { /* streaming stores need aligned addresses */
+        size_t head = (size_t)(-(uintptr_t)dst & 63);
+        memcpy(dst, src, head);
+        c = sse42_chain(c, src, head);
+        dst += head, src += head, n -= head;
+    }
+    size_t whole = n & ~(size_t)(STRIDE_BYTES - 1);
+    c = stream ? strides_512(c, dst, src, whole, 1) : strides_512(c, dst, src, whole, 0);
+    if (stream)
+        _mm_sfence();
+    memcpy(dst + whole, src + whole, n - whole);
+    return sse42_chain(c, src + whole, n - whole);
+}
 
 #endif /* CRC_VPCLMUL */
 
@@ -461,7 +487,7 @@ static const struct {
 #ifdef CRC_X86
     {"sse42", sse42_available, sse42_extend, sse42_copy},
 #ifdef CRC_VPCLMUL
-    {"vpclmul256", vpclmul256_available, vpclmul256_extend, vpclmul256_copy},
+    {"vpclmul256", vpclmul256_available, vpclmul256_extend, sse42_copy}, /* memory is the limit */
     {"vpclmul512", vpclmul512_available, vpclmul512_extend, vpclmul512_copy},
 #endif
 #endif

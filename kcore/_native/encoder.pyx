@@ -65,7 +65,7 @@ cdef extern from *:
     void kcore_copy_short(uint8_t* dst, const uint8_t* src, int64_t n) nogil
 
 cdef enum:
-    CRC_BEHIND_BYTES = 8 * 1024  # how far the CRC may lag: still in the first-level cache
+    CRC_BEHIND_BYTES = 24 * 1024 # how far the CRC may lag: still in the first-level cache
     SHORT_BYTES_MAX = 512        # copied inline; above it memcpy wins
     FUSED_BYTES_MIN = 4 * 1024   # from here a value is copied and summed in one pass
     NOGIL_BYTES_MIN = 128 * 1024 # about 10 us of work: now other threads gain from the GIL

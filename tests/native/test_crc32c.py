@@ -14,7 +14,22 @@ import pytest
 from kcore._native import crc32c as native
 from tests.ref.crc32c import crc32c as reference
 
-LENGTHS = [*range(600), 767, 768, 1023, 1024, 1025, 3 * 4096 - 1, 3 * 4096, 3 * 4096 + 25, 65_553]
+LENGTHS = [
+    *range(600),
+    767,
+    768,
+    1023,
+    1024,
+    1025,
+    8191,
+    8192,
+    3 * 4096 - 1,
+    3 * 4096,
+    3 * 4096 + 25,
+    65_553,
+    67_704,
+    140_000,
+]
 STREAMED = [512 * 1024 - 1, 512 * 1024, 512 * 1024 + 4321]
 
 
