@@ -35,7 +35,7 @@ def opened(sessions: FetchSessionCache, *indexes: int, now_ms: int = 0) -> int:
 
 
 def wanted(plan: Any) -> list[int]:
-    return [one.index for one in plan.wanted]
+    return [one.index for _, rows in plan.topics for one in rows]
 
 
 def test_without_a_session() -> None:

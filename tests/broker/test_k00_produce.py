@@ -179,7 +179,7 @@ def test_sync_answers_after_one_flush_for_all(
 
 
 def test_sync_times_out(durable: tuple[DataBroker, HeldPool]) -> None:
-    broker, pool = durable
+    broker, _ = durable
     parked = broker.produce(bytes(batch(b"a")), timeout_ms=500)
     broker.turn()
     broker.pass_time(499)

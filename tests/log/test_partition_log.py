@@ -8,7 +8,6 @@ opening a copy of its directory: what a process loses with kill -9 is what it ha
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +156,7 @@ def test_the_topics_codec_wins(partitions: Partitions, codec: int) -> None:
 def test_a_new_configuration_acts_at_once(partitions: Partitions) -> None:
     partition = partitions.open()
     append(partition, batch(b"x" * 300))
-    partition.configure(replace(partition.config, max_message_bytes=300))
+    partition.configure(partition.config._replace(max_message_bytes=300))
     assert partition.append_as_leader(batch(b"x" * 300), now_ms=NOW_MS).error_code == 10
     partition.close()
 
@@ -173,7 +172,7 @@ def refusing(partition: PartitionLog, error: Exception) -> Any:
         def append(self, *_: object, **__: object) -> None:
             raise error
 
-    inner, partition._log = partition._log, Refusing()  # type: ignore[assignment]
+    inner, partition.log = partition.log, Refusing()  # type: ignore[assignment]
     return inner
 
 
@@ -182,7 +181,7 @@ def test_a_full_disk_refuses_this_append_only(partitions: Partitions) -> None:
     inner = refusing(partition, DiskFull("no space left"))
     outcome = partition.append_as_leader(batch(b"a"), now_ms=NOW_MS)
     assert outcome.error_code == errors.KAFKA_STORAGE_ERROR
-    partition._log = inner
+    partition.log = inner
     assert append(partition, batch(b"a")) == 0
     partition.close()
 
@@ -197,7 +196,7 @@ def test_a_failed_write_ends_appends_for_the_whole_directory(
     inner = refusing(partition, StorageFailed("input/output error"))
     outcome = partition.append_as_leader(batch(b"a"), now_ms=NOW_MS)
     assert outcome.error_code == errors.KAFKA_STORAGE_ERROR
-    partition._log = inner
+    partition.log = inner
     for one in (partition, neighbour):
         assert one.append_as_leader(batch(b"a"), now_ms=NOW_MS).error_code == 56
     assert partitions.advanced  # who waits for an acknowledgement is woken to be told

@@ -21,7 +21,7 @@ nobody has used for two minutes, or else of a smaller one that is at least two m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kbroker.base import errors
@@ -71,10 +71,10 @@ class Wanted:
         self.last_fetched_epoch = asked.last_fetched_epoch
         self.max_bytes = asked.max_bytes
 
-    def told(self, result: FetchResult, size: int) -> bool:
+    def note(self, result: FetchResult, has_records: bool) -> bool:
         """Notes what the client is about to be told; is any of it news?"""
         news = (
-            size > 0
+            has_records
             or result.error_code != errors.NONE
             or result.diverging_epoch is not None
             or result.high_watermark != self.high_watermark
@@ -114,28 +114,54 @@ class FetchSession:
                 else:
                     known.update(asked)
 
-    def served(self, wanted: Wanted) -> None:
-        """Its next fetch comes after everybody else's: a full response must not starve the rest."""
-        key = (wanted.topic, wanted.index)
-        if self.partitions.pop(key, None) is not None:
-            self.partitions[key] = wanted
+    def topics(self) -> list[tuple[Topic, list[Wanted]]]:
+        """In reading order; a topic comes again where another's partitions are in between."""
+        grouped: list[tuple[Topic, list[Wanted]]] = []
+        for wanted in self.partitions.values():
+            if not grouped or grouped[-1][0] != wanted.topic:
+                grouped.append((wanted.topic, []))
+            grouped[-1][1].append(wanted)
+        return grouped
+
+    def tell(
+        self, results: list[tuple[Topic, list[FetchResult]]], incremental: bool
+    ) -> list[tuple[Topic, list[FetchResult]]]:
+        """What of `results` to answer: all of a full fetch, of an incremental one only news. Who
+        got records is read last the next time: a full response must not starve the rest."""
+        partitions = self.partitions
+        told: list[tuple[Topic, list[FetchResult]]] = []
+        for topic, rows in results:
+            news = []
+            for row in rows:
+                key = (topic, row.index)
+                # Forgotten by a later request, while this one waited: told, and noted nowhere.
+                wanted = partitions.get(key)
+                has_records = row.records is not None
+                if wanted is None or wanted.note(row, has_records) or not incremental:
+                    news.append(row)
+                if has_records and wanted is not None:
+                    del partitions[key]
+                    partitions[key] = wanted
+            if news:
+                told.append((topic, news))
+        return told
 
 
 class FetchPlan:
     """What one request is to read. `error_code`: nothing; the answer is only this."""
 
-    __slots__ = ("error_code", "incremental", "session", "session_id", "wanted")
+    __slots__ = ("error_code", "incremental", "session", "session_id", "topics")
 
     def __init__(
         self,
-        wanted: Iterable[Wanted],
+        topics: Sequence[tuple[Topic, Sequence[FetchPartition | Wanted]]],
         *,
         session: FetchSession | None = None,
         session_id: int = NO_SESSION,
         incremental: bool = False,
         error_code: int = 0,
     ) -> None:
-        self.wanted = list(wanted)
+        self.topics = topics
         self.session = session
         self.session_id = session_id
         self.incremental = incremental
@@ -163,22 +189,19 @@ class FetchSessionCache:
         if epoch in (FINAL_EPOCH, INITIAL_EPOCH):
             if request.session_id != NO_SESSION:
                 self._sessions.pop(request.session_id, None)
-            wanted = [
-                Wanted(topic, asked) for topic, asked_list in request.topics for asked in asked_list
-            ]
-            if epoch == FINAL_EPOCH or not wanted:
-                return FetchPlan(wanted)
-            return self._open(wanted, version >= IDS_FROM_VERSION, now_ms)
+            if epoch == FINAL_EPOCH or not request.topics:
+                return FetchPlan(request.topics)
+            return self._open(request, version >= IDS_FROM_VERSION, now_ms)
         return self._go_on(request, version, now_ms)
 
-    def _open(self, wanted: list[Wanted], by_ids: bool, now_ms: int) -> FetchPlan:
-        if len(self._sessions) >= self._slots and not self._evict_for(len(wanted), now_ms):
-            return FetchPlan(wanted)
+    def _open(self, request: FetchRequest, by_ids: bool, now_ms: int) -> FetchPlan:
+        size = sum(len(asked_list) for _, asked_list in request.topics)
+        if len(self._sessions) >= self._slots and not self._evict_for(size, now_ms):
+            return FetchPlan(request.topics)
         session = FetchSession(self._new_id(), by_ids, now_ms)
-        for one in wanted:
-            session.partitions[one.topic, one.index] = one
+        session.merge(request)
         self._sessions[session.id] = session
-        return FetchPlan(session.partitions.values(), session=session, session_id=session.id)
+        return FetchPlan(session.topics(), session=session, session_id=session.id)
 
     def _go_on(self, request: FetchRequest, version: int, now_ms: int) -> FetchPlan:
         session = self._sessions.get(request.session_id)
@@ -196,9 +219,7 @@ class FetchSessionCache:
             if not session.partitions:
                 return FetchPlan((), incremental=True)
         self._sessions[session.id] = session
-        return FetchPlan(
-            session.partitions.values(), session=session, session_id=session.id, incremental=True
-        )
+        return FetchPlan(session.topics(), session=session, session_id=session.id, incremental=True)
 
     def _new_id(self) -> int:
         while True:

@@ -7,9 +7,10 @@ and never parses a policy. A change of configuration is a new object swapped in 
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from kbroker.base.config import TopicConfig
 
 CODEC_IDS = {"none": 0, "uncompressed": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 CODEC_NAMES = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -17,53 +18,7 @@ CODEC_NAMES = ("none", "gzip", "snappy", "lz4", "zstd")
 INT64_MAX = (1 << 63) - 1
 
 
-class TopicSettings(Protocol):
-    """The part of `base.config.TopicConfig` that partitions read."""
-
-    @property
-    def segment_bytes(self) -> int: ...
-    @property
-    def segment_ms(self) -> int: ...
-    @property
-    def segment_jitter_ms(self) -> int: ...
-    @property
-    def segment_index_bytes(self) -> int: ...
-    @property
-    def index_interval_bytes(self) -> int: ...
-    @property
-    def retention_ms(self) -> int: ...
-    @property
-    def retention_bytes(self) -> int: ...
-    @property
-    def cleanup_policy(self) -> Collection[str]: ...
-    @property
-    def max_message_bytes(self) -> int: ...
-    @property
-    def message_timestamp_type(self) -> str: ...
-    @property
-    def message_timestamp_before_max_ms(self) -> int: ...
-    @property
-    def message_timestamp_after_max_ms(self) -> int: ...
-    @property
-    def compression_type(self) -> str: ...
-    @property
-    def compression_gzip_level(self) -> int: ...
-    @property
-    def compression_lz4_level(self) -> int: ...
-    @property
-    def compression_zstd_level(self) -> int: ...
-    @property
-    def file_delete_delay_ms(self) -> int: ...
-    @property
-    def flush_messages(self) -> int: ...
-    @property
-    def flush_ms(self) -> int: ...
-    @property
-    def flush_policy(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionConfig:
+class PartitionConfig(NamedTuple):
     """Kafka's defaults; see `from_topic` for where each value comes from."""
 
     segment_bytes: int = 1 << 30
@@ -87,7 +42,7 @@ class PartitionConfig:
     flush_sync: bool = False  # flush.policy = sync: acknowledge what fdatasync covers
 
     @classmethod
-    def from_topic(cls, topic: TopicSettings) -> PartitionConfig:
+    def from_topic(cls, topic: TopicConfig) -> PartitionConfig:
         codec_name = topic.compression_type
         codec = -1 if codec_name == "producer" else CODEC_IDS[codec_name]
         levels = {
@@ -117,3 +72,13 @@ class PartitionConfig:
             flush_ms=topic.flush_ms,
             flush_sync=topic.flush_policy == "sync",
         )
+
+    def log_settings(self) -> dict[str, Any]:
+        """The part the engine's log acts on, by the names of `kcore.LogConfig`."""
+        return {
+            "segment_bytes": self.segment_bytes,
+            "segment_ms": self.segment_ms,
+            "segment_jitter_ms": self.segment_jitter_ms,
+            "index_interval_bytes": self.index_interval_bytes,
+            "index_bytes_max": self.index_bytes_max,
+        }

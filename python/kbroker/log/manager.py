@@ -20,58 +20,58 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
-import uuid
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kbroker.base.clock import Clock
 from kbroker.base.config import BrokerConfig, TopicConfig
-from kbroker.log.config import PartitionConfig, TopicSettings
+from kbroker.log.config import PartitionConfig
 from kbroker.log.host import DiskState, PartitionHost
 from kbroker.log.housekeeping import Housekeeping
 from kbroker.log.partition_log import PartitionLog
 from kcore.errors import CoreError, IndexCorrupt
 from kcore.files import names
+from kcore.files.atomic import sync_dir, write_atomic
 from kcore.files.clean_marker import store_clean_marker, take_clean_marker
 from kcore.files.offset_checkpoint import load_offset_checkpoint
-from kcore.files.partition_metadata import load_partition_metadata, store_partition_metadata
+from kcore.files.partition_metadata import encode_partition_metadata, load_partition_metadata
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from kcore._native.fileops import FileOps
+
+    class PartitionImage(Protocol):
+        """What this room reads of `meta.image`, which it may not import."""
+
+        @property
+        def index(self) -> int: ...
+        @property
+        def leader_epoch(self) -> int: ...
+        @property
+        def replicas(self) -> tuple[int, ...]: ...
+
+    class TopicImage(Protocol):
+        @property
+        def name(self) -> str: ...
+        @property
+        def topic_id(self) -> bytes: ...
+        @property
+        def partitions(self) -> Sequence[PartitionImage]: ...
+        @property
+        def configs(self) -> Mapping[str, str]: ...
+
+    class ClusterImage(Protocol):
+        @property
+        def topics(self) -> Mapping[str, TopicImage]: ...
+
 
 logger = logging.getLogger(__name__)
 
 POOL_THREADS = 2
-
-
-class PartitionImage(Protocol):
-    """What this room reads of `meta.image`, which it may not import."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def leader_epoch(self) -> int: ...
-    @property
-    def replicas(self) -> tuple[int, ...]: ...
-
-
-class TopicImage(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def topic_id(self) -> bytes: ...
-    @property
-    def partitions(self) -> Sequence[PartitionImage]: ...
-    @property
-    def configs(self) -> Mapping[str, str]: ...
-
-
-class ClusterImage(Protocol):
-    @property
-    def topics(self) -> Mapping[str, TopicImage]: ...
 
 
 class LogManager:
@@ -104,6 +104,8 @@ class LogManager:
         self._memory_dirs = 0
         self._closed = False
         self._opened = False
+        self._dirs_unsynced = False
+        self._dir_lock = threading.Lock()
         self._flush_queue: dict[PartitionLog, None] = {}
         self.disk = DiskState()
         self._host = PartitionHost(
@@ -185,7 +187,7 @@ class LogManager:
             if parsed is None or not entry.is_dir(follow_symlinks=False):
                 continue
             if parsed.mark == "delete":
-                self.submit(lambda path=entry.path: shutil.rmtree(path, ignore_errors=True))  # type: ignore[misc]
+                self.submit(lambda path=Path(entry.path): _remove_tree(path))  # type: ignore[misc]
             if parsed.mark:
                 continue
             topic_id: bytes | None = None
@@ -217,7 +219,11 @@ class LogManager:
             if self.data_dir is not None:
                 path.mkdir(exist_ok=True)
                 if not labelled:
-                    store_partition_metadata(path / names.PARTITION_METADATA, topic_id)
+                    # No sync: should a power cut take the file, or the directory, the image makes
+                    # them again. What a flush promises includes the directory (`_flush`).
+                    label = encode_partition_metadata(topic_id)
+                    write_atomic(path / names.PARTITION_METADATA, label, sync=False)
+                    self._dirs_unsynced = True
             return PartitionLog.open(
                 path,
                 topic=topic,
@@ -287,7 +293,7 @@ class LogManager:
         return self.by_id.get((topic_id, index))
 
     def create(
-        self, topic: str, index: int, topic_id: bytes, config: TopicSettings, leader_epoch: int = 0
+        self, topic: str, index: int, topic_id: bytes, config: TopicConfig, leader_epoch: int = 0
     ) -> PartitionLog:
         """A new, empty partition. CoreError or OSError when the disk refuses; then nothing is
         left of it."""
@@ -304,7 +310,7 @@ class LogManager:
         except (CoreError, OSError):
             if self.data_dir is not None:
                 path = self.data_dir / names.make_partition_dir(*tp)
-                shutil.rmtree(path, ignore_errors=True)
+                _remove_tree(path)
             raise
         self._add(partition)
         return partition
@@ -323,20 +329,22 @@ class LogManager:
         partition.failure = "the partition was deleted"
         doomed: Path | None = None
         if self.data_dir is not None and partition.path is not None:
-            doomed = self.data_dir / names.make_marked_dir(topic, index, "delete", uuid.uuid4().hex)
+            doomed = self.data_dir / names.make_marked_dir(
+                topic, index, "delete", os.urandom(16).hex()
+            )
             with contextlib.suppress(FileNotFoundError):
                 os.rename(partition.path, doomed)
 
         def remove() -> None:
             with contextlib.suppress(CoreError, OSError):
-                partition.discard()
+                partition.log.close()
             if doomed is not None:
-                shutil.rmtree(doomed, ignore_errors=True)
+                _remove_tree(doomed)
 
         self.submit(remove)
         self._on_advance(partition)
 
-    def configure(self, topic: str, config: TopicSettings) -> None:
+    def configure(self, topic: str, config: TopicConfig) -> None:
         changed = PartitionConfig.from_topic(config)
         for (name, _), partition in self.by_name.items():
             if name == topic and partition.config != changed:
@@ -346,7 +354,7 @@ class LogManager:
         """Not ours to delete: an operator may know better than our metadata."""
         if self.data_dir is None:
             return
-        stray = names.make_marked_dir(*tp, "stray", uuid.uuid4().hex)
+        stray = names.make_marked_dir(*tp, "stray", os.urandom(16).hex())
         logger.error("%s-%d belongs to no topic we know: renamed to %s", *tp, stray)
         os.rename(self.data_dir / names.make_partition_dir(*tp), self.data_dir / stray)
 
@@ -377,6 +385,10 @@ class LogManager:
         """In a pool thread."""
         failure = ""
         try:
+            with self._dir_lock:  # whoever flushes meanwhile waits for the directory too
+                if self._dirs_unsynced and self.data_dir is not None:
+                    sync_dir(self.data_dir)
+                    self._dirs_unsynced = False
             partition.flush_now()
         except (CoreError, OSError) as error:
             failure = str(error) or repr(error)
@@ -403,6 +415,12 @@ class LogManager:
         """Once a second: background flush, retention, checkpoints, removal of dropped files."""
         if not self._closed:
             self._housekeeping.tick(now_ms)
+
+
+def _remove_tree(path: Path) -> None:
+    import shutil  # costs milliseconds, which a start without deleted topics need not spend
+
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _memory_ops() -> FileOps:

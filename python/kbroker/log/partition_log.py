@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from kbroker.base import errors
 from kbroker.base.errors import KafkaError
-from kbroker.log.config import CODEC_NAMES, INT64_MAX, PartitionConfig
+from kbroker.log.admit import converted, refuse_timestamp
+from kbroker.log.config import INT64_MAX, PartitionConfig
 from kbroker.log.host import PartitionHost
 from kbroker.log.markers import parse_marker
 from kbroker.log.outcome import AppendOutcome, refused, refused_by_engine
@@ -28,42 +29,29 @@ from kbroker.log.producers import NO_OFFSET
 from kbroker.log.retention import plan_retention
 from kbroker.log.states import PartitionStates, store_snapshot
 from kcore import Log, LogConfig, check_produced, inspect
-from kcore.errors import CoreError, DamagedRange, DiskFull, OffsetOutOfRange, StorageFailed
+from kcore.errors import CoreError, DiskFull, OffsetOutOfRange, StorageFailed
 
 if TYPE_CHECKING:
-    from kcore import BatchInfo, FetchSpan, TimestampOffset
+    from kcore import FetchSpan, TimestampOffset
 
 logger = logging.getLogger(__name__)
 
 READ_UNCOMMITTED = 0
 READ_COMMITTED = 1
 
+# Topics that only coordinators write to.
+INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
+
 
 class PartitionLog:
+    # fmt: off
     __slots__ = (
-        "_config",
-        "_flush_at_offset",
-        "_host",
-        "_log",
-        "_plain",
-        "_producers",
-        "_stable_follows",
-        "_states",
-        "_sync",
-        "_told_damage",
-        "deleted",
-        "doomed_paths",
-        "failure",
-        "flush_in_flight",
-        "high_watermark",
-        "index",
-        "key",
-        "last_stable_offset",
-        "leader_epoch",
-        "path",
-        "topic",
-        "topic_id",
+        "_config", "_flush_at_offset", "_host", "_plain", "_producers", "_stable_follows",
+        "_sync", "counters", "deleted", "doomed_paths", "failure", "flush_in_flight",
+        "high_watermark", "index", "internal", "key", "last_stable_offset", "leader_epoch",
+        "log", "path", "states", "told_damage", "topic", "topic_id",
     )
+    # fmt: on
 
     def __init__(
         self,
@@ -78,22 +66,25 @@ class PartitionLog:
         path: Path | None,
         leader_epoch: int,
     ) -> None:
-        self._log = log
-        self._states = states
+        # The engine's log, for reads and tools; appending to it directly skips every rule.
+        self.log = log
+        self.states = states
         self._producers = states.producers
         self._host = host
         self.topic = topic
         self.index = index
         self.topic_id = topic_id
+        self.internal = topic in INTERNAL_TOPICS
         self.key = (topic_id, index)  # what requests about this partition park under
         self.path = path
         self.leader_epoch = leader_epoch
         self.failure = ""  # why this partition takes no appends, "" when it does
         self.flush_in_flight = False
         self.deleted = False
+        self.told_damage: set[int] = set()  # damaged ranges that were logged, by first offset
+        self.counters: Any = None  # of the topic; the broker's handlers attach them
         self._flush_at_offset = INT64_MAX
         self.doomed_paths: list[str] = []  # renamed files whose time to go will come
-        self._told_damage: set[int] = set()
         self._apply_config(config)
         # What recovery kept is as safe as it gets: a single replica serves all of it (3.8).
         self.high_watermark = log.next_offset
@@ -118,7 +109,9 @@ class PartitionLog:
         """Opens or creates the partition's directory; in memory when `host.ops` is."""
         log = Log.open(
             str(path),
-            config=_log_config(config, host),
+            config=LogConfig(
+                **config.log_settings(), append_mode=host.append_mode, clock_ms=host.clock_ms
+            ),
             ops=host.ops,
             clean=clean,
             recovery_point=recovery_point,
@@ -154,32 +147,23 @@ class PartitionLog:
 
     @property
     def log_start_offset(self) -> int:
-        return self._log.log_start_offset
+        return self.log.log_start_offset
 
     @property
     def next_offset(self) -> int:
-        return self._log.next_offset
+        return self.log.next_offset
 
     @property
     def flushed_offset(self) -> int:
-        return self._log.flushed_offset
-
-    @property
-    def size_bytes(self) -> int:
-        return self._log.size_bytes
+        return self.log.flushed_offset
 
     @property
     def config(self) -> PartitionConfig:
         return self._config
 
     @property
-    def log(self) -> Log:
-        """The engine's log, for tools and tests. Appending to it directly skips every rule."""
-        return self._log
-
-    @property
-    def states(self) -> PartitionStates:
-        return self._states
+    def size_bytes(self) -> int:
+        return self.log.size_bytes
 
     # Appending
 
@@ -195,9 +179,9 @@ class PartitionLog:
         client or a disk can do. `txn_verified`: a coordinator has this partition in the batch's
         transaction; without that a transactional batch is refused."""
         if self._host.disk.refuses or self.failure:
-            return self._refuse_storage()
+            return refused(errors.KAFKA_STORAGE_ERROR, self.refuses)
         config = self._config
-        log = self._log
+        log = self.log
         append_time_ms = -1
         data: memoryview | bytearray | bytes = span
         try:
@@ -222,9 +206,9 @@ class PartitionLog:
                         0, seen.base_offset, seen.last_offset + 1, -1, log.log_start_offset
                     )
             if not self._plain:
-                data, append_time_ms = self._convert(span, info, now_ms)
+                data, append_time_ms = converted(span, info, config, now_ms)
             elif info.max_timestamp > now_ms + config.timestamp_after_max_ms:
-                self._refuse_timestamp(info, now_ms)
+                refuse_timestamp(info, config, now_ms)
             result = log.append(
                 data, leader_epoch=self.leader_epoch, append_time_ms=append_time_ms, verify=False
             )
@@ -254,7 +238,7 @@ class PartitionLog:
     def append_marker(self, batch: bytes | bytearray, *, now_ms: int) -> AppendOutcome:
         """Appends a control batch of a transaction coordinator."""
         if self._host.disk.refuses or self.failure:
-            return self._refuse_storage()
+            return refused(errors.KAFKA_STORAGE_ERROR, self.refuses)
         data = bytearray(batch)  # stamped in place
         try:
             info = inspect(data)
@@ -264,7 +248,7 @@ class PartitionLog:
             self._producers.check_marker(
                 info.producer_id, info.producer_epoch, marker.coordinator_epoch
             )
-            result = self._log.append(data, leader_epoch=self.leader_epoch, verify=False)
+            result = self.log.append(data, leader_epoch=self.leader_epoch, verify=False)
         except KafkaError as error:
             return refused(error.code, error.message)
         except CoreError as error:
@@ -282,36 +266,16 @@ class PartitionLog:
             now_ms,
         )
         if completed is not None:
-            row = self._states.txns.complete(completed, self._producers.first_open_offset)
+            row = self.states.txns.complete(completed, self._producers.first_open_offset)
             if row is not None:
                 try:
-                    self._states.write_abort(self._log.segments()[-1].base_offset, row)
+                    self.states.write_abort(self.log.segments()[-1].base_offset, row)
                 except OSError as error:
                     self._host.disk.fail(f"{self.topic}-{self.index}: transaction index: {error}")
         self._after_append(result.last_offset + 1)
         return AppendOutcome(
-            0, base_offset, result.last_offset + 1, -1, self._log.log_start_offset, 0, info.size
+            0, base_offset, result.last_offset + 1, -1, self.log.log_start_offset, 0, info.size
         )
-
-    def _convert(
-        self, span: memoryview | bytearray, info: BatchInfo, now_ms: int
-    ) -> tuple[memoryview | bytearray | bytes, int]:
-        """The rarer rules: append time, the lower timestamp bound, the topic's own codec."""
-        config = self._config
-        append_time_ms = -1
-        if config.append_time:
-            append_time_ms = now_ms
-        elif (
-            info.max_timestamp > now_ms + config.timestamp_after_max_ms
-            or 0 <= info.base_timestamp < now_ms - config.timestamp_before_max_ms
-        ):
-            self._refuse_timestamp(info, now_ms)
-        if config.codec < 0 or config.codec == info.codec_id:
-            return span, append_time_ms
-        from kcore import rebuild  # most brokers never need a codec library
-
-        codec = CODEC_NAMES[config.codec]
-        return bytearray(rebuild(span, codec, level=config.codec_level)), append_time_ms
 
     def _after_append(self, next_offset: int) -> None:
         if self._sync:
@@ -329,7 +293,7 @@ class PartitionLog:
 
     def _after_roll(self, base_offset: int) -> None:
         """A new segment starts at `base_offset`: note who had produced what below it."""
-        due = self._states.take_snapshot(base_offset)
+        due = self.states.take_snapshot(base_offset)
         if due is not None:
             path, entries = due
             self._host.submit(lambda: store_snapshot(path, entries))
@@ -342,9 +306,6 @@ class PartitionLog:
         disk = self._host.disk
         return self.failure or disk.failure or disk.full
 
-    def _refuse_storage(self) -> AppendOutcome:
-        return refused(errors.KAFKA_STORAGE_ERROR, self.refuses)
-
     def _refused_by_engine(self, error: CoreError) -> AppendOutcome:
         if isinstance(error, StorageFailed):
             self.fail(str(error))
@@ -353,25 +314,17 @@ class PartitionLog:
             logger.warning("%s-%d: %s", self.topic, self.index, error)
         return refused_by_engine(error)
 
-    def _refuse_timestamp(self, info: BatchInfo, now_ms: int) -> None:
-        config = self._config
-        raise KafkaError(
-            errors.INVALID_TIMESTAMP,
-            f"timestamps {info.base_timestamp}..{info.max_timestamp} are outside of "
-            f"{now_ms - config.timestamp_before_max_ms}..{now_ms + config.timestamp_after_max_ms}",
-        )
-
     # Flushing
 
     def flush_now(self) -> None:
         """In a pool thread. Raises CoreError or OSError when the disk refuses."""
-        self._log.flush()
+        self.log.flush()
 
     def on_flushed(self) -> None:
         """On the loop, after `flush_now` returned."""
         if not self._sync:
             return
-        flushed_offset = self._log.flushed_offset
+        flushed_offset = self.log.flushed_offset
         if flushed_offset > self.high_watermark:
             self.high_watermark = flushed_offset
             self._settle_stable()
@@ -387,11 +340,11 @@ class PartitionLog:
     @property
     def waits_for_flush(self) -> bool:
         """An acknowledgement waits for the next fdatasync."""
-        return self._sync and self._log.flushed_offset < self._log.next_offset
+        return self._sync and self.log.flushed_offset < self.log.next_offset
 
     @property
     def dirty(self) -> bool:
-        return self._log.flushed_offset < self._log.next_offset
+        return self.log.flushed_offset < self.log.next_offset
 
     # Reading
 
@@ -407,63 +360,49 @@ class PartitionLog:
         holds `offset`. None: nothing there yet. OffsetOutOfRange, DamagedRange."""
         bound = self.last_stable_offset if isolation else self.high_watermark
         if offset >= bound:
-            if offset > self._log.next_offset:
+            if offset > self.log.next_offset:
                 raise OffsetOutOfRange(
                     "the offset is above the end of the partition",
-                    expected=f"at most {self._log.next_offset}",
+                    expected=f"at most {self.log.next_offset}",
                     found=offset,
                 )
-            if offset >= self._log.log_start_offset:
+            if offset >= self.log.log_start_offset:
                 return None
-        return self._log.read(offset, max_bytes, max_offset=bound, one_at_least=one_at_least)
-
-    def note_damaged_read(self, damage: DamagedRange) -> None:
-        """Says once a range where a reader that is stuck at it can go on."""
-        if damage.first_offset not in self._told_damage:
-            self._told_damage.add(damage.first_offset)
-            logger.error(
-                "%s-%d: offsets %d to %d are damaged and not served; readers go on at %d: %s",
-                self.topic,
-                self.index,
-                damage.first_offset,
-                damage.next_offset - 1,
-                damage.next_offset,
-                damage,
-            )
+        return self.log.read(offset, max_bytes, max_offset=bound, one_at_least=one_at_least)
 
     def aborted_in(self, start_offset: int, end_offset: int) -> list[tuple[int, int]]:
         """(producer id, first offset) of aborted transactions that touch [start, end)."""
-        return self._states.txns.aborted_in(start_offset, end_offset)
+        return self.states.txns.aborted_in(start_offset, end_offset)
 
     def offset_for_timestamp(
         self, timestamp_ms: int, *, isolation: int = READ_UNCOMMITTED
     ) -> TimestampOffset | None:
         """The first visible record with that timestamp or a later one."""
         bound = self.last_stable_offset if isolation else self.high_watermark
-        return self._log.offset_for_timestamp(timestamp_ms, max_offset=bound)
+        return self.log.offset_for_timestamp(timestamp_ms, max_offset=bound)
 
     def offset_for_max_timestamp(self) -> TimestampOffset | None:
-        return self._log.max_timestamp_offset()
+        return self.log.max_timestamp_offset()
 
     def end_offset_for_epoch(self, epoch: int) -> tuple[int, int]:
         """(epoch, end offset) of the largest epoch <= the one asked for, (-1, -1) if unknown."""
-        return self._states.epochs.end_offset_for(epoch, self._log.next_offset)
+        return self.states.epochs.end_offset_for(epoch, self.log.next_offset)
 
     def epoch_at(self, offset: int) -> int:
-        return self._states.epochs.epoch_at(offset)
+        return self.states.epochs.epoch_at(offset)
 
     # Changes from above
 
     def become_leader(self, leader_epoch: int) -> None:
         """A new epoch starts where the log ends, before its first append (4.1)."""
         if leader_epoch > self.leader_epoch:
-            self._states.epochs.assign(leader_epoch, self._log.next_offset)
+            self.states.epochs.assign(leader_epoch, self.log.next_offset)
             self.leader_epoch = leader_epoch
             self._host.on_advance(self)
 
     def configure(self, config: PartitionConfig) -> None:
         self._apply_config(config)
-        self._log.configure(**_log_settings(config))
+        self.log.configure(**config.log_settings())
 
     def _apply_config(self, config: PartitionConfig) -> None:
         self._config = config
@@ -474,7 +413,7 @@ class PartitionLog:
             and config.timestamp_before_max_ms == INT64_MAX
         )
         self._sync = config.flush_sync or config.flush_messages <= 1
-        self._flush_at_offset = min(INT64_MAX, self._log.next_offset + config.flush_messages)
+        self._flush_at_offset = min(INT64_MAX, self.log.next_offset + config.flush_messages)
 
     def delete_records(self, before_offset: int) -> int:
         """Moves the log start up to `before_offset`; the new log start. KafkaError when that is
@@ -484,28 +423,28 @@ class PartitionLog:
                 errors.OFFSET_OUT_OF_RANGE,
                 f"offset {before_offset} is outside of 0..{self.high_watermark}",
             )
-        if before_offset > self._log.log_start_offset:
-            bases = [segment.base_offset for segment in self._log.segments()]
-            self.doomed_paths += self._log.truncate_prefix(before_offset)
+        if before_offset > self.log.log_start_offset:
+            bases = [segment.base_offset for segment in self.log.segments()]
+            self.doomed_paths += self.log.truncate_prefix(before_offset)
             self._dropped(bases)
             self._host.on_advance(self)
-        return self._log.log_start_offset
+        return self.log.log_start_offset
 
     def truncate(self, next_offset: int) -> None:
         """Cuts the log's end: a follower that diverged. State is loaded as if just opened."""
-        self._log.truncate(next_offset)
-        self._states.load(self._log, self._host.clock_ms())
-        self._producers = self._states.producers
-        self.high_watermark = min(self.high_watermark, self._log.next_offset)
+        self.log.truncate(next_offset)
+        self.states.load(self.log, self._host.clock_ms())
+        self._producers = self.states.producers
+        self.high_watermark = min(self.high_watermark, self.log.next_offset)
         self._settle_stable()
 
     def _settle_stable(self) -> None:
         first_open_offset = self._producers.first_open_offset
-        txns = self._states.txns
+        txns = self.states.txns
         stable = txns.stable_below(self.high_watermark, first_open_offset)
         # Without an open transaction the two offsets move together, and appends skip all this.
         self._stable_follows = first_open_offset == NO_OFFSET and txns.settled
-        self.last_stable_offset = max(stable, min(self._log.log_start_offset, self.high_watermark))
+        self.last_stable_offset = max(stable, min(self.log.log_start_offset, self.high_watermark))
 
     # Housekeeping
 
@@ -513,7 +452,7 @@ class PartitionLog:
         """Drops the segments that may go and returns how many; their renamed files are in
         `doomed_paths` for the caller to remove."""
         config = self._config
-        log = self._log
+        log = self.log
         if not (config.deletes or log.log_start_offset):
             return 0
         segments = log.segments()
@@ -538,9 +477,9 @@ class PartitionLog:
 
     def _dropped(self, bases_before: list[int]) -> None:
         """The log start has moved up; segments that began at some of these offsets are gone."""
-        kept = {segment.base_offset for segment in self._log.segments()}
+        kept = {segment.base_offset for segment in self.log.segments()}
         gone = [base_offset for base_offset in bases_before if base_offset not in kept]
-        self._states.truncate_from_start(self._log, gone)
+        self.states.truncate_from_start(self.log, gone)
         self._settle_stable()
 
     def take_doomed(self) -> list[str]:
@@ -552,28 +491,9 @@ class PartitionLog:
 
     def close(self) -> None:
         """Flushes, notes the producers, trims and closes. Idempotent."""
-        due = self._states.take_snapshot(self._log.next_offset)
+        due = self.states.take_snapshot(self.log.next_offset)
         if due is not None:
             store_snapshot(*due)
         if not self.refuses:
-            self._log.flush()
-        self._log.close()
-
-    def discard(self) -> None:
-        """Closes a partition whose files are going to be removed."""
-        self._log.close()
-
-
-def _log_settings(config: PartitionConfig) -> dict[str, int]:
-    return {
-        "segment_bytes": config.segment_bytes,
-        "segment_ms": config.segment_ms,
-        "segment_jitter_ms": config.segment_jitter_ms,
-        "index_interval_bytes": config.index_interval_bytes,
-        "index_bytes_max": config.index_bytes_max,
-    }
-
-
-def _log_config(config: PartitionConfig, host: PartitionHost) -> LogConfig:
-    settings: dict[str, Any] = _log_settings(config)
-    return LogConfig(**settings, append_mode=host.append_mode, clock_ms=host.clock_ms)
+            self.log.flush()
+        self.log.close()

@@ -22,11 +22,29 @@ Rules of `check` , for a batch of a client:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from kbroker.base import errors
 from kbroker.base.errors import KafkaError
 from kcore.files.producer_snapshot import ProducerEntry as SnapshotEntry
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class SequencedBatch(Protocol):
+        """The header fields idempotence reads; `kcore` BatchInfo has them."""
+
+        @property
+        def producer_id(self) -> int: ...
+        @property
+        def producer_epoch(self) -> int: ...
+        @property
+        def base_sequence(self) -> int: ...
+        @property
+        def last_offset_delta(self) -> int: ...
+        @property
+        def is_transactional(self) -> bool: ...
+
 
 WINDOW_BATCHES = 5  # the most requests an idempotent client keeps in flight
 SEQUENCE_MASK = (1 << 31) - 1
@@ -35,21 +53,6 @@ PRODUCERS_MAX = 100_000  # a partition; the longest idle go first
 NO_OFFSET = -1
 NO_EPOCH = -1
 NO_SEQUENCE = -1
-
-
-class SequencedBatch(Protocol):
-    """The header fields idempotence reads (`kcore` BatchInfo and the replay's rows have them)."""
-
-    @property
-    def producer_id(self) -> int: ...
-    @property
-    def producer_epoch(self) -> int: ...
-    @property
-    def base_sequence(self) -> int: ...
-    @property
-    def last_offset_delta(self) -> int: ...
-    @property
-    def is_transactional(self) -> bool: ...
 
 
 class SeenBatch(NamedTuple):

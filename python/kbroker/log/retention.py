@@ -15,24 +15,12 @@ active segment goes, the log must roll first, so that the offset stays known.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from kcore import SegmentInfo
 
 NO_TIMESTAMP = -1
-
-
-class Segment(Protocol):
-    """What the decision reads of `kcore` SegmentInfo."""
-
-    @property
-    def base_offset(self) -> int: ...
-    @property
-    def next_offset(self) -> int: ...
-    @property
-    def size_bytes(self) -> int: ...
-    @property
-    def max_timestamp(self) -> int: ...
-    @property
-    def modified_ms(self) -> int: ...
 
 
 class RetentionPlan(NamedTuple):
@@ -48,7 +36,7 @@ NOTHING = RetentionPlan(0, 0, False)
 
 
 def plan_retention(
-    segments: Sequence[Segment],
+    segments: Sequence[SegmentInfo],
     *,
     log_start_offset: int,
     high_watermark: int,

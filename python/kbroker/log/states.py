@@ -24,8 +24,12 @@ from kbroker.log.txn_index import TxnIndex
 from kcore._native.batchwalk import walk_states
 from kcore.errors import DamagedRange, IndexCorrupt
 from kcore.files import names
-from kcore.files.atomic import remove_if_exists
-from kcore.files.epoch_checkpoint import EpochEntry, load_epoch_checkpoint, store_epoch_checkpoint
+from kcore.files.atomic import remove_if_exists, write_atomic
+from kcore.files.epoch_checkpoint import (
+    EpochEntry,
+    encode_epoch_checkpoint,
+    load_epoch_checkpoint,
+)
 from kcore.files.producer_snapshot import load_producer_snapshot, store_producer_snapshot
 from kcore.files.txn_index import AbortedTxn, encode_txn_index, load_txn_index, store_txn_index
 
@@ -230,9 +234,14 @@ class PartitionStates:
         return directory / names.make_segment_name(offset, suffix)
 
     def _store_epochs(self, entries: list[tuple[int, int]]) -> None:
-        if self._dir is not None:
-            rows = [EpochEntry(epoch, start_offset) for epoch, start_offset in entries]
-            store_epoch_checkpoint(self._dir / names.LEADER_EPOCH_CHECKPOINT, rows)
+        if self._dir is None:
+            return
+        rows = [EpochEntry(epoch, start_offset) for epoch, start_offset in entries]
+        # Of a log that had nothing when its epoch began nothing is lost with the file, and a
+        # topic of many partitions must not wait for as many syncs.
+        sync = rows[-1].start_offset > 0 if rows else True
+        path = self._dir / names.LEADER_EPOCH_CHECKPOINT
+        write_atomic(path, encode_epoch_checkpoint(rows), sync=sync)
 
 
 def store_snapshot(path: Path, entries: list[ProducerEntry]) -> None:

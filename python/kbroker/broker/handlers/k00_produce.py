@@ -25,7 +25,6 @@ from kbroker.broker.context import RequestContext
 from kbroker.broker.dispatch import CloseConnection
 from kbroker.broker.purgatory import Outcome
 from kbroker.broker.registry import handles_raw
-from kbroker.meta.image import INTERNAL_TOPICS
 from kbroker.wire import apis
 from kcore._native.produce_codec import ProduceResult, build_produce, parse_produce
 
@@ -73,14 +72,17 @@ def handle(
             rows.append(ProduceResult(index, code if acks_valid else errors.INVALID_REQUIRED_ACKS))
             failed = True
             continue
-        counters = services.metrics.topic(partition.topic)
+        counters = partition.counters
+        if counters is None:
+            counters = partition.counters = services.metrics.topic(partition.topic)
         counters.produce_requests += 1
-        refusal = _refusal(ctx, partition, span, version, acks_valid)
-        if refusal is not None or span is None:
-            rows.append(refusal or ProduceResult(index, errors.INVALID_RECORD))
-            counters.failed_produce_requests += 1
-            failed = True
-            continue
+        if not acks_valid or span is None or version < _ZSTD_FROM or partition.internal:
+            refusal = _refusal(ctx, partition, span, version, acks_valid)
+            if refusal is not None or span is None:
+                rows.append(refusal or ProduceResult(index, errors.INVALID_RECORD))
+                counters.failed_produce_requests += 1
+                failed = True
+                continue
         outcome = partition.append_as_leader(span, now_ms=ctx.now_ms, required_acks=acks)
         error_code = outcome.error_code
         result = ProduceResult(
@@ -121,7 +123,7 @@ def _refusal(
     """What is wrong before anybody looks at the records."""
     if not acks_valid:
         return ProduceResult(partition.index, errors.INVALID_REQUIRED_ACKS)
-    if partition.topic in INTERNAL_TOPICS and ctx.client_id != _ADMIN_CLIENT:
+    if partition.internal and ctx.client_id != _ADMIN_CLIENT:
         return ProduceResult(partition.index, errors.INVALID_TOPIC_EXCEPTION)
     if span is None:
         return ProduceResult(

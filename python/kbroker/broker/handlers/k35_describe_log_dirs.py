@@ -42,7 +42,7 @@ def handle(ctx: RequestContext, req: DescribeLogDirsRequest) -> DescribeLogDirsR
             result.topics.append(topic)
         topic.partitions.append(
             DescribeLogDirsPartition(
-                partition_index=partition.index, partition_size=partition.size_bytes
+                partition_index=partition.index, partition_size=partition.log.size_bytes
             )
         )
     if logs.data_dir is not None:
