@@ -192,6 +192,27 @@ def test_peers_that_leave_in_the_middle_of_a_frame(target: Target) -> None:
     target.assert_unharmed()
 
 
+def test_claimed_frames_cost_what_was_sent(target: Target) -> None:
+    """A hundred peers claim 8 MiB each and send a kilobyte: memory follows the bytes, not claims."""
+    head = struct.pack(">i", 8 * MIB) + encode_request_header(apis.API_VERSIONS, 0, 1, None)
+    with contextlib.ExitStack() as peers:
+        for _ in range(100):
+            sock = peers.enter_context(target.connect())
+            sock.sendall(head + bytes(1024))
+        target.assert_unharmed()
+    target.assert_unharmed()
+
+
+def test_pipelined_requests_are_answered_in_order(target: Target) -> None:
+    """Two thousand requests in one go, answers read afterwards."""
+    with target.connect() as sock:
+        ask = [frame(encode_request_header(apis.API_VERSIONS, 0, i, None)) for i in range(2000)]
+        sock.sendall(b"".join(ask))
+        for i in range(2000):
+            assert receive_frame(sock)[:4] == struct.pack(">i", i)
+    target.assert_unharmed()
+
+
 @pytest.mark.parametrize("size", [2**31 - 1, -(2**31), -1, 0, 1, 9, 200 * MIB])
 def test_impossible_frame_lengths(target: Target, size: int) -> None:
     target.assert_closes(struct.pack(">i", size) + bytes(64), size)
