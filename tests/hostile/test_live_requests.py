@@ -193,7 +193,7 @@ def test_peers_that_leave_in_the_middle_of_a_frame(target: Target) -> None:
 
 
 def test_claimed_frames_cost_what_was_sent(target: Target) -> None:
-    """A hundred peers claim 8 MiB each and send a kilobyte: memory follows the bytes, not claims."""
+    """A hundred peers claim 8 MiB each and send a kilobyte: memory follows the bytes."""
     head = struct.pack(">i", 8 * MIB) + encode_request_header(apis.API_VERSIONS, 0, 1, None)
     with contextlib.ExitStack() as peers:
         for _ in range(100):
