@@ -22,7 +22,7 @@ from kbroker.base.config_types import (
     keys_of,
     unknown_key,
 )
-from kbroker.base.coordinator_keys import GroupKeys, TransactionKeys
+from kbroker.base.coordinator_keys import GroupKeys, ShareKeys, TransactionKeys
 from kbroker.base.listeners import (
     Endpoint,
     parse_listeners,
@@ -42,6 +42,7 @@ class BrokerConfig(
     LogKeys,
     CleanerKeys,
     GroupKeys,
+    ShareKeys,
     TransactionKeys,
     ClusterKeys,
     SecurityKeys,

@@ -154,7 +154,6 @@ BOOLEAN: ValueType[bool] = ValueType(
     WireType.BOOLEAN, "true or false", _parse_bool, lambda value: "true" if value else "false"
 )
 STRING: ValueType[str] = ValueType(WireType.STRING, "a string", str, str)
-CLASS: ValueType[str] = ValueType(WireType.CLASS, "a class name", str, str)
 PASSWORD: ValueType[str] = ValueType(WireType.PASSWORD, "a password", str, str)
 SHORT: ValueType[int] = ValueType(
     WireType.SHORT, "an integer of 16 bits", _parse_bounded(-(1 << 15), (1 << 15) - 1), str

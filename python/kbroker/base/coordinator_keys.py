@@ -49,7 +49,7 @@ class GroupKeys:
         "group.max.size", INT, INT_MAX, at_least(1), acts=False, doc="Most members of a group."
     )
     group_coordinator_rebalance_protocols = declare(
-        "group.coordinator.rebalance.protocols", LIST, ("classic", "consumer"),
+        "group.coordinator.rebalance.protocols", LIST, ("classic", "consumer", "streams"),
         list_of("classic", "consumer", "share", "streams"), acts=False,
         doc="Group protocols offered.",
     )
@@ -145,6 +145,23 @@ class GroupKeys:
     )
 
 
+class ShareKeys:
+    """The coordinator of share groups."""
+
+    share_coordinator_state_topic_num_partitions = declare(
+        "share.coordinator.state.topic.num.partitions", INT, 50, at_least(1), importance=HIGH,
+        acts=False, doc="Partitions of __share_group_state.",
+    )
+    share_coordinator_state_topic_replication_factor = declare(
+        "share.coordinator.state.topic.replication.factor", SHORT, 3, at_least(1), importance=HIGH,
+        acts=False, doc="Replicas of __share_group_state.",
+    )
+    share_coordinator_state_topic_min_isr = declare(
+        "share.coordinator.state.topic.min.isr", SHORT, 2, at_least(1), importance=HIGH,
+        acts=False, doc="min.insync.replicas of __share_group_state.",
+    )
+
+
 class TransactionKeys:
     """Idempotent and transactional producers."""
 
@@ -154,10 +171,12 @@ class TransactionKeys:
     )
     producer_id_expiration_check_interval_ms = declare(
         "producer.id.expiration.check.interval.ms", INT, 600_000, at_least(1),
+        acts=False,
         doc="How often silent producers are looked for.",
     )
     transaction_max_timeout_ms = declare(
         "transaction.max.timeout.ms", INT, 900_000, at_least(1), importance=HIGH,
+        acts=False,
         doc="Longest transaction timeout a producer may ask for.",
     )
     transactional_id_expiration_ms = declare(

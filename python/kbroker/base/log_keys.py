@@ -55,6 +55,7 @@ class TopicDefaultKeys:
     )
     min_insync_replicas = declare(
         "min.insync.replicas", INT, 1, at_least(1), importance=HIGH, mode=CLUSTER_WIDE,
+        acts=False,
         doc="In-sync replicas an acks=all produce needs.",
     )
     unclean_leader_election_enable = declare(
@@ -192,6 +193,7 @@ class LogKeys:
     )
     log_flush_start_offset_checkpoint_interval_ms = declare(
         "log.flush.start.offset.checkpoint.interval.ms", INT, 60_000, at_least(0),
+        acts=False,
         doc="How often log start offsets are written.",
     )
     log_message_timestamp_type = declare(

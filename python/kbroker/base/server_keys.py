@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from kbroker.base.config_types import (
     BOOLEAN,
-    CLASS,
     INT,
     INT_MAX,
     LIST,
@@ -100,6 +99,10 @@ class ServerKeys:
         "socket.listen.backlog.size", INT, 50, at_least(1), acts=False,
         doc="Connections the system may hold before they are accepted.",
     )
+    max_request_partition_size_limit = declare(
+        "max.request.partition.size.limit", INT, 2_000, at_least(1),
+        doc="Most partitions in one page of DescribeTopicPartitions.",
+    )
     request_timeout_ms = declare(
         "request.timeout.ms", INT, 30_000, at_least(0), acts=False,
         doc="How long this broker waits for another broker's answer.",
@@ -181,7 +184,7 @@ class ClusterKeys:
         doc="How often high watermarks are written to disk.",
     )
     replica_selector_class = declare(
-        "replica.selector.class", CLASS, None, acts=False,
+        "replica.selector.class", STRING, None, acts=False,
         doc="Which replica a consumer of another rack reads from.",
     )
     auto_leader_rebalance_enable = declare(

@@ -142,7 +142,8 @@ class TopicKeys:
     )
     min_insync_replicas = declare(
         "min.insync.replicas", INT, 1, at_least(1), mode=_TOPIC,
-        broker_key="min.insync.replicas", doc="In-sync replicas an acks=all produce needs.",
+        broker_key="min.insync.replicas", acts=False,
+        doc="In-sync replicas an acks=all produce needs.",
     )
     preallocate = declare(
         "preallocate", BOOLEAN, False, mode=_TOPIC, acts=False, broker_key="log.preallocate",

@@ -1,8 +1,8 @@
 """DescribeTopicPartitions (75), version 0: topics page by page (KIP-966).
 
 What Java clients describe topics with. Topics are in order of name. An answer holds at most
-`response_partition_limit` partitions (and at most 2000); `next_cursor` is where the next page
-starts, and comes back as `cursor`. An empty list of topics asks for all of them.
+`response_partition_limit` partitions (and `max.request.partition.size.limit`); `next_cursor` is
+where the next page starts, and comes back as `cursor`. An empty list of topics asks for all.
 
 ACLs: Describe on topics.
 """
@@ -23,7 +23,6 @@ from kbroker.wire.schema.describe_topic_partitions import (
     DescribeTopicPartitionsResponseTopic,
 )
 
-_PARTITIONS_MAX = 2_000
 _NO_LEADER = -1
 
 
@@ -40,7 +39,8 @@ def handle(
     names = names or sorted(ctx.services.topics.image.topics)
     if cursor is not None:
         names = [name for name in names if name >= cursor.topic_name]
-    room = max(1, min(req.response_partition_limit, _PARTITIONS_MAX))
+    limit = ctx.services.config.max_request_partition_size_limit
+    room = max(1, min(req.response_partition_limit, limit))
     response = DescribeTopicPartitionsResponse()
     for name in names:
         topic = ctx.services.topics.image.topics.get(name)
