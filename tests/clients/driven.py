@@ -128,8 +128,19 @@ class DrivenClient:
         if message.get("event") != name:
             raise ClientError(f"{self.name}: expected event {name}, got {message}")
 
+    def drop_events(self) -> None:
+        """Forget what was said so far: the next event is one that happens from now on."""
+        while True:
+            try:
+                self._lines.get_nowait()
+            except queue.Empty:
+                return
+
     def answer(self) -> Any:
-        return self._next_message()["result"]
+        """The answer to what was asked; events before it are passed over."""
+        while "result" not in (message := self._next_message()):
+            pass
+        return message["result"]
 
     def call(self, op: str, **arguments: Any) -> Any:
         self.ask(op, **arguments)

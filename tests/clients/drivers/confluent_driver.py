@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -169,13 +171,13 @@ class Driver:
         self,
         topic: str,
         partitions: int,
-        count: int,
+        stop_file: str,
         report_every: int,
         acks: int,
         idempotent: bool,
     ) -> list[list[int]]:
-        """Sends the numbers below `count` through whatever happens to the broker, and says
-        "progress" after every so many acknowledged ones. Returns (number, partition, offset)."""
+        """Sends 0, 1, 2, ... through whatever happens to the broker until `stop_file` exists, and
+        says "progress" after every so many acknowledged. Returns (number, partition, offset)."""
         producer = self._producer(
             **{
                 "acks": acks,
@@ -202,7 +204,9 @@ class Driver:
                 event("progress")
 
         padding = b" " + b"x" * 90
-        for number in range(count):
+        for number in itertools.count():
+            if number % 500 == 0 and os.path.exists(stop_file):
+                break
             while True:
                 try:
                     value = b"%d" % number + padding
@@ -224,8 +228,10 @@ class Driver:
         found: list[int] = []
         try:
             consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
-            while messages := consumer.consume(10_000, timeout=TIMEOUT_S):
-                for message in messages:
+            deadline = time.monotonic() + TIMEOUT_S
+            while time.monotonic() < deadline:
+                # It waits for that many, or for the time-out: the last ones are few.
+                for message in consumer.consume(1_000, timeout=0.2):
                     error = message.error()
                     if error is None:
                         if message.offset() != len(found):
