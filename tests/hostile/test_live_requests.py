@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from kbroker.base import errors
@@ -31,6 +32,15 @@ from tests.wire import reference
 DEADLINE_S = 10.0
 RSS_GROWTH_BYTES_MAX = 64 << 20
 MIB = 1 << 20
+
+
+class Offer(NamedTuple):
+    """What the broker says it serves of one API."""
+
+    key: int
+    name: str
+    first: int
+    last: int
 
 
 class Target:
@@ -72,7 +82,7 @@ class Target:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    def versions(self) -> list[apis.Api]:
+    def versions(self) -> list[Offer]:
         """What the canary is told is on offer, within what has a schema."""
         head = encode_request_header(apis.API_VERSIONS, 3, 1, "canary")
         request = ApiVersionsRequest(client_software_name="canary", client_software_version="1")
@@ -83,8 +93,8 @@ class Target:
         offered = []
         for each in response.api_keys:
             api = apis.APIS[each.api_key]
-            first = max(each.min_version, api.first)
-            offered.append(api._replace(first=first, last=min(each.max_version, api.last)))
+            first, last = max(each.min_version, api.first), min(each.max_version, api.last)
+            offered.append(Offer(each.api_key, api.name, first, last))
         return offered
 
     def assert_closes(self, data: bytes, what: object) -> None:
@@ -139,7 +149,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         target.stop()
 
 
-def requests(target: Target) -> Iterator[tuple[apis.Api, int, bytes, reference.Encoder]]:
+def requests(target: Target) -> Iterator[tuple[Offer, int, bytes, reference.Encoder]]:
     """A well-formed request of each offered API in its oldest and newest version."""
     for api in target.offered:
         message = reference.filled(messages.request_class(api.key))
