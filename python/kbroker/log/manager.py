@@ -119,7 +119,7 @@ class LogManager:
             producer_expiration_ms=settings.producer_id_expiration_ms,
         )
         self._on_advance = on_advance
-        self._housekeeping = Housekeeping(self, settings, clock)
+        self.housekeeping = Housekeeping(self, settings, clock)
 
     # Opening and closing
 
@@ -273,7 +273,7 @@ class LogManager:
         # After an `open_all` that failed half way, what is on the disk is all there is to know.
         if self.data_dir is not None and self._opened:
             try:
-                self._housekeeping.store_checkpoints()
+                self.housekeeping.store_checkpoints()
                 if clean:
                     store_clean_marker(self.data_dir / names.CLEAN_MARKER)
             except OSError as error:
@@ -368,6 +368,8 @@ class LogManager:
         that one fdatasync covers what all of them appended."""
         if partition.flush_in_flight or partition in self._flush_queue or self._closed:
             return
+        if self.disk.failure:
+            return  # a sync that failed is never tried again: it would say that all is well
         if not self._flush_queue:
             # Started at the end of this turn of the loop: more appends of the same wake-up join.
             self._post(self._start_flushes)
@@ -409,12 +411,12 @@ class LogManager:
     async def store_log_starts(self) -> bool:
         """Has the log starts (and the other checkpoints) on disk before it returns; False when
         the disk refused."""
-        return await asyncio.wrap_future(self._pool.submit(self._housekeeping.store_checkpoints))
+        return await asyncio.wrap_future(self._pool.submit(self.housekeeping.store_checkpoints))
 
     def tick(self, now_ms: int) -> None:
         """Once a second: background flush, retention, checkpoints, removal of dropped files."""
         if not self._closed:
-            self._housekeeping.tick(now_ms)
+            self.housekeeping.tick(now_ms)
 
 
 def _remove_tree(path: Path) -> None:
