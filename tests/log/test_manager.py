@@ -1,7 +1,7 @@
 """Goal: the data directory after every way of stopping, and what the clock makes the manager do.
 
-Method: a manager with a clock that stands still, a pool that works at once and a loop that is a list
-of calls. A crash is opening a copy of the directory.
+Method: a manager with a clock that stands still, a pool that works at once and a loop that is a
+list of calls. A crash is opening a copy of the directory.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from kbroker.base.clock import ManualClock
 from kbroker.base.config import BrokerConfig, TopicConfig
 from kbroker.log.housekeeping import PARTITIONS_PER_TICK
 from kbroker.log.manager import LogManager
 from kbroker.log.partition_log import PartitionLog
 from kbroker.meta.image import ClusterImage, PartitionImage, TopicImage
+
 from kcore.errors import StorageFailed
 from kcore.files import names
 from kcore.files.offset_checkpoint import load_offset_checkpoint
