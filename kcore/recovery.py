@@ -19,21 +19,31 @@ batch: what is bad stays in its file, is listed, and reads go on behind it.
 from __future__ import annotations
 
 import os
-import re
 
 from kcore._native.fileops import FileOps
 from kcore._native.scan import scan_segment, walk_headers
-from kcore._native.segment import Segment, segment_path
+from kcore._native.segment import Segment
 from kcore.errors import IndexCorrupt
+from kcore.files.names import (
+    BROKEN_SUFFIX,
+    CLEANED_SUFFIX,
+    DAMAGED_RANGES,
+    DELETED_SUFFIX,
+    INDEX_SUFFIX,
+    LOG_SUFFIX,
+    OFFSET_MAX,
+    SWAP_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    TXN_INDEX_SUFFIX,
+    make_segment_name,
+    parse_segment_name,
+)
 from kcore.log_config import LogConfig
 from kcore.log_types import DamagedSpan, RecoveryReport, SegmentScan
 
-DAMAGE_FILE = "damaged-ranges"
+DAMAGE_FILE = DAMAGED_RANGES
 
-_LOG_NAME = re.compile(r"(\d{20})\.log\Z")
-_INDEX_NAME = re.compile(r"(\d{20})\.(index|timeindex)\Z")
-_OFFSET_MAX = (1 << 63) - 1
-_UNFINISHED = (".cleaned", ".deleted", ".tmp")
+_REBUILT = (INDEX_SUFFIX, TIME_INDEX_SUFFIX)  # can be made from the log at any time
 
 
 class Opening:
@@ -110,56 +120,63 @@ def damaged_spans(segments: list[Segment]) -> list[DamagedSpan]:
 
 def _tidy_names(opening: Opening) -> None:
     ops, path = opening.ops, opening.path
-    names = ops.list(path)
-    cleaned = [int(n[:20]) for n in names if n.endswith(".log.cleaned") and n[:20].isdigit()]
+    parsed = [(n, name) for n in ops.list(path) if (name := parse_segment_name(n)) is not None]
     # A compaction that still has '.cleaned' files has not swapped: its '.swap's are unfinished.
-    unfinished_from = min(cleaned, default=None)
-    for name in names:
-        swap = name.endswith(".swap")
-        if name.endswith(_UNFINISHED) or (swap and not name.endswith(".log.swap")):
-            _remove(opening, name)
-        elif swap:
-            if unfinished_from is not None and int(name[:20]) >= unfinished_from:
-                _remove(opening, name)
-            else:
-                _finish_swap(opening, name, names)
-    names = ops.list(path)
-    logs = {m[1] for m in map(_LOG_NAME.match, names) if m}
-    for name in names:
-        index = _INDEX_NAME.match(name)
-        if index and index[1] not in logs:
-            _remove(opening, name)
+    unfinished_from = min(
+        (name.base_offset for _, name in parsed if name.state == CLEANED_SUFFIX),
+        default=OFFSET_MAX,
+    )
+    swaps = []
+    for file_name, name in parsed:
+        if name.state in (CLEANED_SUFFIX, DELETED_SUFFIX):
+            _remove(opening, file_name)
+        elif name.state == SWAP_SUFFIX:
+            if name.base_offset >= unfinished_from or name.suffix in _REBUILT:
+                _remove(opening, file_name)
+            elif name.suffix == LOG_SUFFIX:
+                swaps.append(name.base_offset)
+    live = {(n.base_offset, n.suffix) for _, n in parsed if not n.state}
+    for base_offset in swaps:
+        _finish_swap(opening, base_offset, sorted(b for b, suffix in live if suffix == LOG_SUFFIX))
+    for name in map(parse_segment_name, ops.list(path)):
+        if name is not None and not name.state and name.suffix in _REBUILT:
+            log_name = make_segment_name(name.base_offset, LOG_SUFFIX)
+            if not ops.exists(os.path.join(path, log_name)):
+                _remove(opening, make_segment_name(name.base_offset, name.suffix))
 
 
-def _finish_swap(opening: Opening, name: str, names: list[str]) -> None:
+def _finish_swap(opening: Opening, base_offset: int, originals: list[int]) -> None:
     """Puts a compacted segment in the place of the originals it covers."""
-    ops, path = opening.ops, opening.path
-    base_offset = int(name[:20])
-    final = segment_path(path, base_offset)
-    # Scan it under its final name, with what it replaces moved out of the way first.
-    aside = [n for n in names if (m := _LOG_NAME.match(n)) and int(m[1]) == base_offset]
-    for original in aside:
-        ops.rename(os.path.join(path, original), os.path.join(path, original) + ".deleted")
-    for suffix in (".index", ".timeindex"):
-        stale = f"{base_offset:020d}{suffix}"
-        if ops.exists(os.path.join(path, stale)):
-            _remove(opening, stale)
-    ops.rename(os.path.join(path, name), final)
+    ops, report = opening.ops, opening.report
+
+    def named(base: int, suffix: str, state: str = "") -> str:
+        return os.path.join(opening.path, make_segment_name(base, suffix, state))
+
+    # It is scanned under its final name, with what it replaces moved out of the way first.
+    final, aside = named(base_offset, LOG_SUFFIX), named(base_offset, LOG_SUFFIX, DELETED_SUFFIX)
+    if base_offset in originals:
+        ops.rename(final, aside)
+    for suffix in _REBUILT:
+        if ops.exists(named(base_offset, suffix)):
+            _remove(opening, make_segment_name(base_offset, suffix))
+    ops.rename(named(base_offset, LOG_SUFFIX, SWAP_SUFFIX), final)
     segment = opening.segment(base_offset, create=False)
     scan = scan_segment(segment)
-    if scan.tail == "torn" or segment.damage:
-        # Not what a finished compaction leaves: take the originals back, keep this one aside.
-        ops.rename(final, final + ".broken")
-        for original in aside:
-            ops.rename(os.path.join(path, original) + ".deleted", os.path.join(path, original))
+    if scan.tail == "torn" or segment.damage or not segment.size:
+        # Not what a finished compaction leaves: take the original back, keep this one aside.
+        ops.rename(final, named(base_offset, LOG_SUFFIX, BROKEN_SUFFIX))
+        if base_offset in originals:
+            ops.rename(aside, final)
         return
-    for original in names:
-        match = _LOG_NAME.match(original)
-        if match and base_offset < int(match[1]) < segment.next_offset:
-            _remove(opening, original)
-    for original in aside:
-        _remove(opening, original + ".deleted")
-    opening.report.indexes_rebuilt.append(segment.index.path)
+    for base in originals:
+        if base_offset < base < segment.next_offset:
+            _remove(opening, make_segment_name(base, LOG_SUFFIX))
+    if base_offset in originals:
+        _remove(opening, make_segment_name(base_offset, LOG_SUFFIX, DELETED_SUFFIX))
+    transactions = named(base_offset, TXN_INDEX_SUFFIX, SWAP_SUFFIX)
+    if ops.exists(transactions):
+        ops.rename(transactions, named(base_offset, TXN_INDEX_SUFFIX))
+    report.indexes_rebuilt.append(segment.index.path)
     segment.seal_at(segment.next_offset)
 
 
@@ -170,7 +187,8 @@ def _remove(opening: Opening, name: str) -> None:
 
 def _attach(opening: Opening) -> None:
     names = opening.ops.list(opening.path)
-    bases = sorted(int(m[1]) for m in map(_LOG_NAME.match, names) if m)
+    parsed = [name for name in map(parse_segment_name, names) if name is not None]
+    bases = sorted(n.base_offset for n in parsed if n.suffix == LOG_SUFFIX and not n.state)
     opening.segments.extend(opening.segment(base, create=False) for base in bases)
     if DAMAGE_FILE not in names:
         return
@@ -215,7 +233,7 @@ def examine_sealed(
 
 def _examine_last(opening: Opening) -> None:
     segment, report = opening.segments[-1], opening.report
-    if opening.clean and walk_headers(segment, segment.resume_pos(_OFFSET_MAX)):
+    if opening.clean and walk_headers(segment, segment.resume_pos(OFFSET_MAX)):
         report.zero_bytes_cut += segment.allocated - segment.size
         segment.trim()
         return

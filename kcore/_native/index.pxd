@@ -4,7 +4,7 @@ memory, mapped and written is one format, and a big-endian load costs one byte s
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from kcore._native.fileops cimport FileOps
+from kcore._native.fileops cimport File, FileOps
 from kcore._native.mapping cimport Mapping
 
 
@@ -26,6 +26,7 @@ cdef class IndexFile:
     cdef int64_t capacity          # entries allocated; 0 when mapped
     cdef int64_t stored            # leading entries that the file holds
     cdef Mapping mapping
+    cdef File written               # not yet synced; kept open, because the name may change
 
     cdef uint8_t* _push(self) noexcept nogil
     cdef int release(self) except -1

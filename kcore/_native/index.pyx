@@ -152,6 +152,8 @@ cdef class IndexFile:
             if self.ops.size(f) != size:
                 self.ops.truncate(f, size)
             self.stored = self.count
+            if whole:
+                self.written = f
         return 0
 
     cdef int reset(self) except -1:
@@ -173,8 +175,10 @@ cdef class IndexFile:
         return 0
 
     cdef int sync(self) except -1:
-        if self.ops.exists(self.path):
-            self.ops.sync(self.ops.open(self.path, False))
+        cdef File f = self.written
+        if f is not None:
+            self.written = None
+            self.ops.sync(f)
         return 0
 
 

@@ -10,54 +10,31 @@ on the disk (the kernel has marked the pages clean), and asking again would answ
 """
 
 cimport cython
-from cpython.buffer cimport (
-    PyBUF_SIMPLE,
-    PyBUF_WRITABLE,
-    PyBuffer_Release,
-    PyObject_GetBuffer,
-)
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pythread cimport (
-    NOWAIT_LOCK,
-    PyThread_acquire_lock,
-    PyThread_allocate_lock,
-    PyThread_free_lock,
-    PyThread_release_lock,
-    WAIT_LOCK,
+    NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+    PyThread_release_lock, WAIT_LOCK,
 )
 from libc.errno cimport EDQUOT, EFBIG, ENOSPC
 from libc.stdint cimport INT32_MAX, INT64_MAX
 
 from kcore._native.batch cimport (
-    BATCH_OK,
-    BatchHeader,
-    BatchStatus,
-    batch_check,
-    batch_peek,
-    batch_set_append_time,
-    batch_stamp,
+    BatchHeader, BatchStatus, batch_check, batch_peek, batch_set_append_time, batch_stamp,
     raise_batch_status,
 )
 from kcore._native.mapping cimport FetchSpan
 
 import os
 
-from kcore import recovery
+from kcore import recovery, times
 from kcore._native.posixops import POSIX
-from kcore._native.records import find_timestamp, max_timestamp_record
 from kcore._native.segment import Inconsistent
 from kcore.errors import (
-    ClosedError,
-    CoreError,
-    CorruptBatch,
-    DamagedRange,
-    DiskFull,
-    IndexCorrupt,
-    LimitExceeded,
-    OffsetOutOfRange,
-    StorageFailed,
+    ClosedError, CorruptBatch, DamagedRange, DiskFull, IndexCorrupt, LimitExceeded,
+    OffsetOutOfRange, StorageFailed,
 )
 from kcore.log_config import LogConfig
-from kcore.log_types import RecoveryReport, SegmentInfo, TimestampOffset
+from kcore.log_types import RecoveryReport, SegmentInfo
 
 
 @cython.final
@@ -396,6 +373,9 @@ cdef class Log:
             if self.damaged:
                 self._refuse_damaged(offset)
             segment = self._segments[i]
+            if segment.scanning:        # by another thread that reads: let it finish
+                self._enter()
+                self._leave()
             try:
                 span = segment.read(offset, max_bytes, bound, one_at_least)
             except (Inconsistent, IndexCorrupt):
@@ -403,6 +383,8 @@ cdef class Log:
                 if self.damaged:
                     self._refuse_damaged(offset)
                 span = segment.read(offset, max_bytes, bound, one_at_least)
+            except OSError as error:
+                raise _disk_error(error) from error
             if span is not None:
                 return span
             # Nothing at or after `offset` in this one: compaction may have emptied its end.
@@ -455,79 +437,49 @@ cdef class Log:
         finally:
             self._leave()
 
-    # ------------------------------------------------------------------- by time
+    # ------------------------------------------------------------------- by time (times.py)
 
     def offset_for_timestamp(self, int64_t ms, *, max_offset=None):
         """The first record, in offset order, whose timestamp is at least `ms`; None if none is."""
-        cdef int64_t bound = INT64_MAX if max_offset is None else <int64_t>max_offset
-        for span in self._batches_reaching(ms, bound):
-            # Records of one batch need not be in order of time either; the helper walks them.
-            found = find_timestamp(span, ms, min_offset=self.log_start_offset)
-            if found is not None:
-                return TimestampOffset(*found) if found[1] < bound else None
-        return None
+        return times.first_at_or_after(self, ms, INT64_MAX if max_offset is None else max_offset)
 
-    def _batches_reaching(self, int64_t ms, int64_t bound):
-        """Spans of the single batches whose largest timestamp is at least `ms`, in order."""
-        for i in range(self._segment_at(self.log_start_offset), len(self._segments)):
-            segment = self._segments[i]
-            if segment.base_offset >= bound:
-                return
-            while True:
-                try:
-                    start = self._start_for_time(segment, ms)
-                    break
-                except (Inconsistent, IndexCorrupt):
-                    self._examine(i)
-            offset = max(start, self.log_start_offset, segment.base_offset)
-            while start >= 0 and offset < min(segment.next_offset, bound):
-                try:
-                    span = self.read(offset, 0)
-                except DamagedRange as error:
-                    offset = error.next_offset
-                    continue
-                if span is None or span.base_offset >= segment.next_offset:
-                    break
-                if _max_timestamp(span) >= ms:
-                    yield span
-                offset = span.next_offset
+    def max_timestamp_offset(self):
+        """The record with the largest timestamp (the first of those); None if there is none."""
+        return times.largest(self)
 
-    def _start_for_time(self, Segment segment, int64_t ms):
-        """An offset of `segment` before which all records are older than `ms`; -1: all are."""
+    def segment_list(self):
+        """For `times`: the segment objects themselves."""
+        return list(self._segments)
+
+    def time_start(self, Segment segment, int64_t ms):
+        """For `times`: an offset of `segment` before which all records are older than `ms`, or -1
+        when all of its records are. Repairs a time index that does not fit its batches."""
         cdef int64_t found = 0, offset = 0
         cdef BatchHeader h
         self._ensure_times(segment)
         if segment.max_timestamp < ms:
             return -1
-        segment.load_indexes(False)
-        if not segment.time_index.floor(ms, &found, &offset):
-            return segment.base_offset
-        if segment.find(offset, &h) >= segment.size or h.max_timestamp != found:
-            raise Inconsistent("a time index entry does not fit its batch",
-                               path=segment.time_index.path, expected=found, found=h.max_timestamp)
-        return offset
+        try:
+            segment.load_indexes(False)
+            if not segment.time_index.floor(ms, &found, &offset):
+                return segment.base_offset
+            if segment.find(offset, &h) < segment.size and h.max_timestamp == found:
+                return offset
+        except (Inconsistent, IndexCorrupt):
+            pass
+        except OSError as error:
+            raise _disk_error(error) from error
+        self._examine(self._segments.index(segment))
+        return segment.base_offset
 
     def _ensure_times(self, Segment segment):
         if not segment.times_known:
-            segment.load_times()
-
-    def max_timestamp_offset(self):
-        """The record with the largest timestamp (the first of those); None if there is none."""
-        cdef int64_t largest = -1
-        cdef Segment segment
-        for segment in self._segments[1:]:
-            self._ensure_times(segment)
-            largest = max(largest, segment.max_timestamp)
-        # The first segment may hold later times below the log start: only its batches tell.
-        segment = self._segments[0]
-        if segment.base_offset == self.log_start_offset:
-            self._ensure_times(segment)
-            largest = max(largest, segment.max_timestamp)
-        else:
-            for span in self._batches_reaching(largest, segment.next_offset):
-                found = max_timestamp_record(span, min_offset=self.log_start_offset)
-                largest = max(largest, found[0] if found is not None else -1)
-        return self.offset_for_timestamp(largest) if largest >= 0 else None
+            try:
+                segment.load_times()
+            except (Inconsistent, IndexCorrupt):
+                self._examine(self._segments.index(segment))
+            except OSError as error:
+                raise _disk_error(error) from error
 
     # ------------------------------------------------------------------- truncate, delete
 
@@ -545,6 +497,7 @@ cdef class Log:
         if offset < self.log_start_offset:
             raise OffsetOutOfRange("cannot truncate below the log start", path=self.path,
                                    expected=f"at least {self.log_start_offset}", found=offset)
+        self._check_cut(offset)
         self._enter()
         try:
             self._ensure_writable()
@@ -563,6 +516,7 @@ cdef class Log:
             pos = segment.find(offset, &h)
             next_offset = h.base_offset if pos < segment.size else segment.next_offset
             next_offset = min(next_offset, max(offset, segment.base_offset))
+            self.next_offset = next_offset      # before the cut: readers look here first
             segment.cut(pos, next_offset)
             # The log start may lie inside the batch that went.
             segment.next_offset = max(segment.next_offset, self.log_start_offset)
@@ -574,6 +528,20 @@ cdef class Log:
             raise self._fail(error) from error
         finally:
             self._leave()
+
+    def _check_cut(self, int64_t offset):
+        """What a cut relies on is repaired first: in the middle there is no way back."""
+        cdef BatchHeader h
+        cdef int64_t i = self._segment_at(offset)
+        cdef Segment segment = self._segments[i]
+        try:
+            segment.find(offset, &h)
+            segment.load_indexes(False)
+            segment.load_times()
+        except (Inconsistent, IndexCorrupt):
+            self._examine(i)
+        except OSError as error:
+            raise _disk_error(error) from error
 
     def truncate_prefix(self, int64_t offset):
         """Moves the log start to `offset` and renames the segments wholly below it.
@@ -630,12 +598,8 @@ cdef class Log:
 
     @property
     def needs_sync(self):
-        """Under flush_policy "sync": whether appends wait for a flush before they may be acked."""
+        """Under flush_policy "sync": whether appends wait for a `flush` before they may be acked."""
         return self.config.flush_policy == "sync" and self.flushed_offset < self.next_offset
-
-    def sync(self):
-        """Same as `flush`; the name the group commit of `flush_policy="sync"` uses."""
-        return self.flush()
 
     def flush(self):
         """Makes everything appended before this call durable; returns the flushed offset.
@@ -728,13 +692,6 @@ cdef class Log:
             raise StorageFailed("a write or sync failed before; reopen the log",
                                 path=self.path) from self._failed
         return 0
-
-
-def _max_timestamp(span):
-    cdef BatchHeader h
-    cdef FetchSpan found = span
-    batch_peek(found.mapping.data + found.position, found.size, &h)
-    return h.max_timestamp
 
 
 def _disk_error(error):

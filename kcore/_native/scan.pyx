@@ -13,10 +13,13 @@ mirrors another one), so a find inside the debris must also be continued by what
 """
 
 from libc.stdint cimport INT32_MAX
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr
 
 from kcore._native.batch cimport BATCH_OK, BATCH_SHORT, BatchHeader, batch_check, batch_peek
 from kcore._native.layout cimport BATCH_HEADER_BYTES, BATCH_MAGIC_AT, BATCH_MAGIC_V2
+
+from kcore._native.mapping cimport Mapping
+from kcore._native.segment cimport all_zero
 
 from kcore.log_types import SegmentScan
 
@@ -81,11 +84,6 @@ cdef bint _continued(const uint8_t* p, int64_t pos, int64_t end, int64_t next_of
     return (status == BATCH_OK or status == BATCH_SHORT) and h.base_offset == next_offset
 
 
-cdef bint all_zero(const uint8_t* p, int64_t pos, int64_t end) noexcept nogil:
-    """Each byte equals the one after it and the first is zero: memcmp runs at memory speed."""
-    return pos >= end or (p[pos] == 0 and memcmp(p + pos, p + pos + 1, end - pos - 1) == 0)
-
-
 def scan_segment(Segment s, int64_t pos=0):
     """Examines `s` from `pos` (a batch start whose offset is `s.next_offset`) to the end of the
     file: rebuilds its indexes from there, lists the damage between good batches in `s.damage`,
@@ -97,7 +95,10 @@ def scan_segment(Segment s, int64_t pos=0):
     s.begin_scan(pos)
     end = s.allocated
     outcome = SCAN_END
-    while s.mapping is not None:
+    cdef Mapping mapping = s.mapping
+    if mapping is not None:
+        mapping.spans += 1      # counts as a reader: nothing is cut under it
+    while mapping is not None:
         with nogil:
             outcome = walk(s, at, end, True, &at, &batches)
             found = -1
@@ -109,11 +110,16 @@ def scan_segment(Segment s, int64_t pos=0):
         s.add_damage(at, found, s.next_offset, h.base_offset)
         at = found
     s.end_scan(pos, at)
+    if mapping is not None:
+        mapping.spans -= 1
     if outcome == SCAN_BAD:
         tail = "torn"
-        # Preallocated zeros behind an unfinished write are not part of what it lost.
+        # Preallocated zeros behind an unfinished write are not part of what it lost; the zeros
+        # that a batch of believable length ends with are.
         while end > at and s.mapping.data[end - 1] == 0:
             end -= 1
+        if batch_peek(s.mapping.data + at, s.allocated - at, &h) == BATCH_OK:
+            end = max(end, at + h.size)
     else:
         tail = "zeros" if outcome == SCAN_ZEROS else "end"
     return SegmentScan(path=s.path, tail=tail, tail_pos=at, tail_end=end,
@@ -131,6 +137,7 @@ def walk_headers(Segment s, int64_t pos=0):
     s.begin_scan(pos)
     if s.mapping is not None:
         outcome = walk(s, pos, s.allocated, False, &at, &batches)
+    s.end_scan(pos, at)
     return outcome != SCAN_BAD
 
 

@@ -14,6 +14,10 @@ cdef enum AppendMode:
     APPEND_PWRITE
 
 
+# Whether [pos, end) holds only zeros.
+cdef bint all_zero(const uint8_t* p, int64_t pos, int64_t end) noexcept nogil
+
+
 cdef class Segment:
     cdef readonly str path
     cdef readonly int64_t base_offset
@@ -26,6 +30,7 @@ cdef class Segment:
     cdef readonly int64_t created_ms
     cdef readonly bint sealed
     cdef readonly bint times_known
+    cdef readonly bint scanning             # a scan is under way: its ends say nothing yet
     cdef readonly list damage               # [(pos, end_pos, first_offset, next_offset)], by pos
     cdef readonly OffsetIndex index
     cdef readonly TimeIndex time_index
@@ -54,6 +59,7 @@ cdef class Segment:
     cdef FetchSpan read(self, int64_t offset, int64_t max_bytes, int64_t max_offset, bint one)
     cdef int64_t _extend(self, int64_t pos, int64_t limit, int64_t bound, int64_t max_offset,
                          int64_t* next_offset) except -1
+    cdef int _times_from_index(self, int64_t end) except -1
     cdef int _verify(self, int64_t pos, int64_t end) except -1
     cdef int64_t _bound(self, int64_t pos, int64_t* next_offset) noexcept
     cdef int64_t skip_damage(self, int64_t pos) noexcept

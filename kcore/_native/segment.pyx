@@ -15,7 +15,7 @@ knows; the log decides what they mean.
 cimport cython
 from libc.errno cimport EDQUOT, EFBIG, ENOSPC
 from libc.stdint cimport INT64_MAX
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from kcore._native.batch cimport BATCH_OK, batch_check, batch_peek
 
@@ -321,6 +321,8 @@ cdef class Segment:
         cdef BatchHeader h
         cdef int64_t at = pos, expected = self.base_offset, size = self.size
         cdef int64_t bad = -1
+        cdef Mapping mapping = self.mapping
+        mapping.spans += 1      # counts as a reader: nothing is cut under it
         with nogil:
             while at < end:
                 if (batch_check(self.mapping.data + at, end - at, &h) != BATCH_OK
@@ -333,6 +335,7 @@ cdef class Segment:
                     and batch_peek(self.mapping.data + at, size - at, &h) == BATCH_OK
                     and h.base_offset < expected):
                 bad = at
+        mapping.spans -= 1
         if bad >= 0:
             raise Inconsistent("a batch fits neither its CRC nor its neighbors", path=self.path,
                                pos=bad)
@@ -348,6 +351,7 @@ cdef class Segment:
     def begin_scan(self, int64_t pos):
         """Forgets what a scan from `pos` will find out again."""
         self.ensure_mapped()
+        self.scanning = True
         self.unsynced = True    # after a crash it may be in the page cache only
         if pos == 0:
             self.index.reset()
@@ -366,6 +370,7 @@ cdef class Segment:
         self.size = max(self.size, end)
 
     def end_scan(self, int64_t pos, int64_t end):
+        self.scanning = False
         self.size = end
         if pos <= self.verified_to:
             self.verified_to = max(self.verified_to, end)
@@ -373,14 +378,10 @@ cdef class Segment:
             self.verified_from, self.verified_to = pos, end
 
     def load_times(self):
-        """Largest timestamp of a segment that was not scanned: its time index ends with it."""
-        cdef int64_t timestamp = -1, offset = -1
+        """Largest timestamp of a segment that was not scanned."""
         self.ensure_mapped()
         self.load_indexes(False)
-        if not self.time_index.last(&timestamp, &offset):
-            self._recount()
-            return
-        self.max_timestamp, self.max_timestamp_offset = timestamp, offset
+        self._times_from_index(self.size)
         self.times_known = True
 
     def restore_damage(self, int64_t pos, int64_t end, int64_t first_offset, int64_t next_offset):
@@ -448,7 +449,7 @@ cdef class Segment:
         """Where a scan may start that must see `offset` and all after it: a batch the index
         points at, with the segment's counters set as of there. 0 when the index cannot be used."""
         cdef BatchHeader h
-        cdef int64_t last = 0, pos = 0, timestamp = -1, timestamp_offset = -1
+        cdef int64_t last = 0, pos = 0
         self.ensure_mapped()
         try:
             self.load_indexes(True)
@@ -459,11 +460,11 @@ cdef class Segment:
                 or h.base_offset + h.last_offset_delta != last):
             return 0
         self.index.truncate(pos)
-        # The time entry made with this index entry speaks for all batches up to it.
         self.time_index.truncate(last + 1)
-        if not self.time_index.last(&timestamp, &timestamp_offset):
+        try:
+            self._times_from_index(pos)
+        except Inconsistent:
             return 0
-        self.max_timestamp, self.max_timestamp_offset = timestamp, timestamp_offset
         self.next_offset = h.base_offset
         self.size = pos
         # The batch at `pos` was due for an entry when it was appended: make it due again.
@@ -515,14 +516,18 @@ cdef class Segment:
         self.damage = [d for d in self.damage if d[0] < pos]
         if self.mapping is not None:
             self.mapping.cancel()
-        if pos < self.size and self.mapping is not None and self.mapping.shared():
+        # The ends first: a reader on another thread must not look behind the new one.
+        moves = pos < self.size and self.mapping is not None and self.mapping.shared()
+        self.size = pos
+        self.next_offset = min(self.next_offset, next_offset)
+        if moves:
             self._move_to_new_file(pos)
         else:
             # Durable at once: what was cut must not come back after a power cut, behind or
             # between batches that took its place.
             self.ops.truncate(self.file, pos)
             self.ops.sync(self.file)
-        self.size = self.allocated = pos
+        self.allocated = pos
         self.verified_to = min(self.verified_to, pos)
         self.verified_from = min(self.verified_from, self.verified_to)
         self.populated = self.asked = self.since_index = 0
@@ -553,23 +558,56 @@ cdef class Segment:
         if size:
             self._map(size)
 
+    cdef int _times_from_index(self, int64_t end) except -1:
+        """The largest timestamp of the batches before position `end`.
+
+        The last time entry only speaks for what lies before it, and it may be an old one: the two
+        index files are written at different times, so after a crash either may lag. It must fit
+        its batch; from there on the headers are asked.
+        """
+        cdef BatchHeader h
+        cdef int64_t pos = 0, last = 0, timestamp = -1, offset = -1
+        cdef bint found = not self.time_index.last(&timestamp, &offset)
+        if not found:
+            self.index.floor(offset, &last, &pos)
+        while pos < end:
+            if self.damage:
+                pos = self.skip_damage(pos)
+                if pos >= end:
+                    break
+            if batch_peek(self.mapping.data + pos, end - pos, &h) != BATCH_OK:
+                if found and all_zero(self.mapping.data, pos, end):
+                    break           # a sealed segment whose trim was lost
+                raise Inconsistent("no batch where one must start", path=self.path, pos=pos)
+            last = h.base_offset + h.last_offset_delta
+            if not found and last >= offset:
+                found = h.max_timestamp == timestamp and h.base_offset <= offset
+                if not found:
+                    break
+            if found and h.max_timestamp > timestamp:
+                timestamp, offset = h.max_timestamp, last
+            pos += h.size
+        if not found:
+            raise Inconsistent("a time index entry does not fit its batch",
+                               path=self.time_index.path, expected=timestamp)
+        self.max_timestamp, self.max_timestamp_offset = timestamp, offset
+        return 0
+
     def _recount(self):
-        """Timestamps and end of what is there: the time index up to its last entry, headers after."""
+        """Timestamps and end of what a cut left."""
         cdef BatchHeader h
         cdef int64_t pos = 0, last = 0
         cdef int64_t size = self.size
         self.max_timestamp = self.first_timestamp = -1
         self.max_timestamp_offset = -1
         self.times_known = True
-        if not self.sealed:
-            self.next_offset = max([self.base_offset] + [d[3] for d in self.damage])
+        self.next_offset = max([self.base_offset] + [d[3] for d in self.damage])
         if size == 0:
             return
         if batch_peek(self.mapping.data, size, &h) == BATCH_OK:
             self.first_timestamp = h.max_timestamp
-        # Timestamps are not ordered: every header after the last indexed batch has to be seen.
-        if self.index.floor_pos(size - 1, &last, &pos):
-            self.time_index.last(&self.max_timestamp, &self.max_timestamp_offset)
+        self._times_from_index(size)
+        self.index.floor_pos(size - 1, &last, &pos)
         while pos < size:
             if self.damage:
                 pos = self.skip_damage(pos)
@@ -577,11 +615,7 @@ cdef class Segment:
                     break
             if batch_peek(self.mapping.data + pos, size - pos, &h) != BATCH_OK:
                 raise Inconsistent("no batch where one must start", path=self.path, pos=pos)
-            if h.max_timestamp > self.max_timestamp:
-                self.max_timestamp = h.max_timestamp
-                self.max_timestamp_offset = h.base_offset + h.last_offset_delta
-            if not self.sealed:
-                self.next_offset = h.base_offset + h.last_offset_delta + 1
+            self.next_offset = h.base_offset + h.last_offset_delta + 1
             self.since_index += h.size
             pos += h.size
 
@@ -604,3 +638,8 @@ cdef class Segment:
                 self.ops.rename(path, path + ".deleted")
                 renamed.append(path + ".deleted")
         return renamed
+
+
+cdef bint all_zero(const uint8_t* p, int64_t pos, int64_t end) noexcept nogil:
+    """Each byte equals the one after it and the first is zero: memcmp runs at memory speed."""
+    return pos >= end or (p[pos] == 0 and memcmp(p + pos, p + pos + 1, end - pos - 1) == 0)
