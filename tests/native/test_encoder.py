@@ -41,6 +41,14 @@ def test_lists_byte_for_byte() -> None:
     assert kcore.encode(VALUES, keys=KEYS, headers=HEADERS, timestamps=TIMES) == encode(EXPECTED)
 
 
+@pytest.mark.parametrize(("size", "count"), [(100, 2000), (700, 200), (5000, 30), (0, 9000)])
+def test_large_batches_byte_for_byte(size: int, count: int) -> None:
+    """The CRC follows the writing in stretches: several of them, of small and of large values."""
+    values = [bytes([i % 251]) * size for i in range(count)]
+    want = encode([Record(i, 7, None, v) for i, v in enumerate(values)])
+    assert kcore.encode(values, timestamps=7) == want
+
+
 def test_header_fields() -> None:
     data = kcore.encode(
         [b"v"] * 3,
@@ -142,6 +150,7 @@ def test_time_now_by_default() -> None:
         ),
         ({"values": [b"a"], "codec": "brotli"}, UnsupportedCodec, "none, gzip"),
         ({"values": (b"abc", np.array([0, 4]))}, ValueError, "within the buffer"),
+        ({"values": (b"abc", np.array([2, 4]))}, ValueError, "within the buffer"),
         ({"values": (b"abc", np.array([2, 1]))}, ValueError, "ascend"),
         ({"values": (b"abc", np.array([-1, 1]))}, ValueError, "within the buffer"),
         ({"values": (b"abc", np.array([0, 2**62]))}, ValueError, "within the buffer"),

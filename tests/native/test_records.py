@@ -12,6 +12,7 @@ from kcore._native import counters, records
 from tests.native.test_batch import patched
 from tests.ref import varint
 from tests.ref.batch import Record, assemble, encode, encode_record
+from tests.ref.batch import decode as reference_decode
 
 PACKED = ["gzip", "snappy", "lz4", "zstd"]
 RECORDS = [Record(i, 1000 + 10 * (i % 3), b"k%d" % i, b"v" * i, [("h", b"x")]) for i in range(6)]
@@ -197,6 +198,22 @@ def test_faults_in_a_record(name: str) -> None:
     for read in (kcore.decode, lambda d: list(kcore.records(d)), kcore.max_timestamp_record):
         with pytest.raises(CorruptBatch, match="record 1"):
             read(data)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_with_room_behind_them(name: str) -> None:
+    """Records with 32 bytes behind them are decoded in another way than the last of a batch: it
+    must refuse the same, and never take bytes of the next record for its own."""
+    good = section_of(PREFIX, NULL, NULL, b"\0")
+    long = encode_record(2, 0, Record(0, 0, b"k" * 40, b"v" * 40))
+    data = assemble(good + FAULTS[name][0] + long, count=3, last_offset_delta=5)
+    with pytest.raises(ValueError):
+        reference_decode(data)
+    for read in (kcore.decode, lambda d: list(kcore.records(d)), kcore.max_timestamp_record):
+        with pytest.raises(CorruptBatch, match=r"record [12]|bytes follow"):
+            read(data)
+    with pytest.raises(InvalidRecord):
+        check(patched(data, 23, ">i", 2))
 
 
 def test_bytes_after_the_last_record() -> None:
