@@ -88,7 +88,8 @@ def test_control_record_with_a_short_key() -> None:
 def test_nothing() -> None:
     got = kcore.decode(b"")
     assert len(got) == 0
-    assert got.values() == got.keys() == got.control == []
+    assert got.values() == got.keys() == []
+    assert got.control == []
     assert got.to_arrow().num_rows == 0
     assert repr(got) == "Columns(0 records, 0 control markers)"
 
