@@ -190,7 +190,7 @@ class Server:
         self.metrics.connections_accepted += 1
         self._taken += 1
         self._per_ip[ip] = self._per_ip.get(ip, 0) + 1
-        session = Session(self, listener.name, ip)
+        session = Session(self, listener.name, ip, sock)
         arrival = self._loop.create_task(self._attach(session, sock))
         self._arrivals.add(arrival)
         arrival.add_done_callback(self._arrivals.discard)

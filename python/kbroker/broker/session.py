@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from kbroker.base import limits
+from kbroker.broker import output
 from kbroker.broker.context import ANONYMOUS, RequestContext
 from kbroker.broker.dispatch import CloseConnection, Parts, Pending
 from kcore._native.framing import BadFrame, FrameBuffer
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kbroker.session")
 
-# Answers up to this size are joined: one small copy is cheaper than a gathering write.
-_JOIN_BYTES_MAX = 16 * 1024
 # A wake-up may bring many fetches: their answers leave before the next ones are read.
 _FLUSH_BYTES = 1024 * 1024
 
@@ -52,6 +52,7 @@ class Session(asyncio.BufferedProtocol):
         "_said_goodbye",
         "_saw_request",
         "_server",
+        "_sock",
         "_stalled_bytes",
         "_stalled_since_ms",
         "_transport",
@@ -62,8 +63,10 @@ class Session(asyncio.BufferedProtocol):
         "principal",
     )
 
-    def __init__(self, server: Server, listener: str, peer: str) -> None:
+    def __init__(self, server: Server, listener: str, peer: str, sock: socket.socket) -> None:
+        """`sock` is what the transport will be made of; the transport owns and closes it."""
         self._server = server
+        self._sock = sock
         self.listener = listener
         self.peer = peer
         self.principal = ANONYMOUS
@@ -241,12 +244,7 @@ class Session(asyncio.BufferedProtocol):
         if transport is None or transport.is_closing():
             return
         self._server.metrics.socket_bytes_out += size
-        if len(out) == 1:
-            transport.write(out[0])
-        elif size <= _JOIN_BYTES_MAX:
-            transport.write(b"".join(out))
-        else:
-            transport.writelines(out)
+        output.write(transport, self._sock, out, size)
 
     # ------------------------------------------------------------- reading on and off
 
