@@ -3,7 +3,8 @@
 The walk never raises for bad bytes and never stops at the first: it reports the damaged range and
 goes on at the next batch that is whole. Where a damaged batch's own length leads to a whole one,
 that is it; otherwise every later byte is tried as a beginning. A record's value may itself hold a
-batch (mirrors do that), so a candidate's offsets must continue the log and fit its segment.
+batch (mirrors do that), so a candidate must continue the log's offsets, fit its segment, and be
+followed by what may follow a batch: another one, the header of the very next, zeros, or the end.
 
 This is separate from the engine's recovery on purpose: `kcore verify` is a second opinion.
 """
@@ -99,7 +100,9 @@ def _find_next(
     at = raw.find(_MAGIC, _MAGIC_POS)
     while at != -1:
         candidate = pos + 1 + at - _MAGIC_POS
-        if _continues(data, candidate, base_offset, next_offset, path):
+        if _continues(data, candidate, base_offset, next_offset, path) and _is_followed(
+            data, candidate, base_offset
+        ):
             return candidate
         at = raw.find(_MAGIC, at + 1)
     return len(data)
@@ -127,3 +130,16 @@ def _continues(
     if not BATCH_HEADER_BYTES <= length + BATCH_OVERHEAD_BYTES <= len(data) - pos:
         return False
     return isinstance(_try_batch(data, pos, True, path), BatchInfo)
+
+
+def _is_followed(data: memoryview, pos: int, base_offset: int) -> bool:
+    batch = inspect(data, pos=pos, check_crc=False)
+    end, next_offset = pos + batch.size, batch.last_offset + 1
+    if is_zeros(data[end:]) or _continues(data, end, base_offset, next_offset, None):
+        return True
+    # The batch that follows may itself be damaged: its offset is enough.
+    rest = bytes(data[end : end + BATCH_HEADER_BYTES])
+    if len(rest) < BATCH_HEADER_BYTES:
+        return False
+    first, _ = _OFFSET_AND_LENGTH.unpack_from(rest)
+    return bool(first == next_offset and rest[_MAGIC_POS : _MAGIC_POS + 1] == _MAGIC)

@@ -73,6 +73,16 @@ def test_a_batch_inside_a_value_does_not_resume_the_walk() -> None:
     assert isinstance(resumed, Batch) and resumed.info.base_offset == 101
 
 
+def test_nor_does_one_whose_offsets_would_continue() -> None:
+    """The mirror began at the same offset: only what follows the inner batch tells."""
+    inner = batch(0, [b"inner"])
+    data = bytearray(batch(0, [inner]) + batch(1, [b"next"]))
+    data[8:12] = b"\x7f\xff\xff\xff"
+    gap, resumed = walk(bytes(data))
+    assert isinstance(gap, Gap) and (gap.kind, gap.pos) == ("damage", 0)
+    assert isinstance(resumed, Batch) and resumed.info.base_offset == 1
+
+
 def test_control_records() -> None:
     commit = read_control(memoryview(marker(5, (1, 0), True, 0)))
     abort = read_control(memoryview(marker(5, (1, 0), False, 0)))
