@@ -65,7 +65,7 @@ class LimitExceeded(CoreError):
 
 
 class TornTail(CoreError):
-    """The last bytes of a file are an unfinished write. Recovery cuts them; readers never see them."""
+    """The last bytes of a file are an unfinished write: recovery cuts them, no reader sees them."""
 
 
 class IndexCorrupt(CoreError):

@@ -1,4 +1,4 @@
-"""Every bound of the file format in one place, with the relations between them checked at import."""
+"""Every bound of the file format in one place; relations between them are checked at import."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-from typing_extensions import Buffer
 from typing import Generic, TypeVar, final
+
+from typing_extensions import Buffer
 
 _T = TypeVar("_T")
 

@@ -1,0 +1,81 @@
+"""What the README says is run as it stands there.
+
+Goal: a stranger who pastes from it succeeds. Method: every Python block runs in a process of its
+own beside a broker; every `kcore` line is parsed by the real command; every link and make target
+exists.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients.served import ServedBroker, serve_command
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text("ascii")
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SHELL_LINES = [
+    line.split("#", 1)[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.fixture(scope="module")
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with ServedBroker(tmp_path_factory.mktemp("readme")) as broker:
+        yield broker.bootstrap
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON_BLOCKS)))
+def test_python_block(number: int, bootstrap: str, tmp_path: Path) -> None:
+    script = tmp_path / "block.py"
+    script.write_text(PYTHON_BLOCKS[number].replace("127.0.0.1:9092", bootstrap))
+    environment = dict(os.environ)
+    if "PYTHONPATH" in environment:  # built in place: its entries are relative to the checkout
+        environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'python'}"
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_blocks_show_what_they_should() -> None:
+    everything = "\n".join(PYTHON_BLOCKS)
+    for shown in ("Producer(", "Consumer(", "kcore.Log.open(", "kbroker.BrokerThread("):
+        assert shown in everything
+
+
+def test_every_option_of_the_command_exists() -> None:
+    for line in SHELL_LINES:
+        if not line.startswith("kcore "):
+            continue
+        command = line.split()[1]
+        done = subprocess.run(
+            [*serve_command(), command, "--help"], capture_output=True, text=True, timeout=30
+        )
+        assert done.returncode == 0, done.stderr
+        for option in re.findall(r"\s(--?[a-z][a-z-]*)", line):
+            assert option in done.stdout, f"kcore {command} has no {option}"
+
+
+def test_make_targets_and_links_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {word for line in SHELL_LINES for word in re.findall(r"^make (\w+)", line)}
+    assert {"run", "test"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
