@@ -51,9 +51,14 @@ cdef extern from *:
         } else if (n >= 8) {
             memcpy(dst, src, 8);
             memcpy(dst + n - 8, src + n - 8, 8);
-        } else {
-            for (int64_t i = 0; i < n; i++)
-                dst[i] = src[i];
+        } else if (n >= 4) {
+            memcpy(dst, src, 4);
+            memcpy(dst + n - 4, src + n - 4, 4);
+        } else if (n > 0) { /* first, middle and last: all there are of one to three */
+            uint8_t first = src[0], middle = src[n >> 1], last = src[n - 1];
+            dst[0] = first;
+            dst[n >> 1] = middle;
+            dst[n - 1] = last;
         }
     }
     """
@@ -363,7 +368,10 @@ cdef void _write_records(const Plan* plan, uint8_t* out, uint32_t* crc) noexcept
         if headers == NULL:
             p[0] = 0
         else:
-            memcpy(p, headers, <size_t>headers_size)
+            if headers_size <= SHORT_BYTES_MAX:
+                kcore_copy_short(p, headers, headers_size)
+            else:
+                memcpy(p, headers, <size_t>headers_size)
             headers += headers_size
         p += headers_size
         if crc != NULL and p - summed >= CRC_BEHIND_BYTES:
@@ -635,7 +643,10 @@ cdef class _Headers:
         self.add_size(size)
         if self.room - self.size < size:
             self.grow(size)
-        kcore_copy_short(self.data + self.size, p, size)
+        if size <= SHORT_BYTES_MAX:
+            kcore_copy_short(self.data + self.size, p, size)
+        else:
+            memcpy(self.data + self.size, p, <size_t>size)
         self.size += size
         return 0
 
