@@ -178,7 +178,13 @@ static uint32_t arm_copy(uint32_t c, uint8_t *dst, const uint8_t *src, size_t n)
 
 #ifdef CRC_X86
 
-#define TARGET_SSE42 __attribute__((target("sse4.2,pclmul")))
+/* clang 14 made the crc32 instruction a feature of its own. */
+#if defined(__clang__) && __clang_major__ >= 14
+#define SSE42 "sse4.2,crc32,pclmul"
+#else
+#define SSE42 "sse4.2,pclmul"
+#endif
+#define TARGET_SSE42 __attribute__((target(SSE42)))
 
 /* Three lanes of equal length, whatever the input's length: shift_words[i] moves a CRC over i
  * words of eight bytes, and a round takes at most LANE_WORDS_MAX words a lane. */
@@ -291,8 +297,8 @@ TARGET_SSE42 static uint32_t sse42_copy(uint32_t c, uint8_t *dst, const uint8_t 
 
 #ifdef CRC_VPCLMUL
 
-#define TARGET_256 __attribute__((target("sse4.2,pclmul,avx2,vpclmulqdq")))
-#define TARGET_512 __attribute__((target("sse4.2,pclmul,avx2,vpclmulqdq,avx512f")))
+#define TARGET_256 __attribute__((target(SSE42 ",avx2,vpclmulqdq")))
+#define TARGET_512 __attribute__((target(SSE42 ",avx2,vpclmulqdq,avx512f")))
 #define STRIDE_BYTES 256 /* a round of four vectors of 64 bytes */
 
 /* Folding 256 bits at a time is no faster than the scalar crc32 instruction, but it is another
