@@ -17,10 +17,15 @@ A row compares ours with peers measured in the same run:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+# pytest's importlib mode puts no folder on the path; benches share `driver` and `broker_process`.
+sys.path.append(str(Path(__file__).parent))
 
 Row = Callable[..., None]
 

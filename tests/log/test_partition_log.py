@@ -18,7 +18,7 @@ from kbroker.log.config import PartitionConfig
 from kbroker.log.partition_log import READ_COMMITTED, PartitionLog
 
 import kcore
-from kcore.errors import DiskFull, OffsetOutOfRange, StorageFailed
+from kcore.errors import DamagedRange, DiskFull, OffsetOutOfRange, StorageFailed
 from kcore.files import names
 from tests.log.support import (
     NOW_MS,
@@ -267,6 +267,30 @@ def test_delete_records(partitions: Partitions) -> None:
         assert refused.value.code == errors.OFFSET_OUT_OF_RANGE
     assert partition.delete_records(20) == 20
     partition.close()
+
+
+def test_damage_in_the_middle_is_served_around(partitions: Partitions) -> None:
+    partition = partitions.open()
+    for n in range(3):
+        append(partition, sequenced(7, 0, n * 4, 4))
+    span = partition.read(4, 1)
+    assert span is not None
+    damaged_pos = span.position + 70
+    del span
+    partition.close()
+    log_file = partitions.path / names.make_segment_name(0, names.LOG_SUFFIX)
+    data = bytearray(log_file.read_bytes())
+    data[damaged_pos] ^= 0xFF
+    log_file.write_bytes(data)
+    reopened = partitions.open()
+    assert reopened.next_offset == 12  # nothing behind it was cut
+    assert values_from(reopened, 0) == [b"v0", b"v1", b"v2", b"v3"]
+    with pytest.raises(DamagedRange) as damage:
+        reopened.read(5, 1000)
+    assert (damage.value.first_offset, damage.value.next_offset) == (4, 8)
+    assert values_from(reopened, 8) == [b"v0", b"v1", b"v2", b"v3"]
+    assert append(reopened, sequenced(7, 0, 12, 4)) == 12  # and the producer goes on
+    reopened.close()
 
 
 # Idempotence
