@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from kbroker.meta.store import lmdb_check
 from kbroker.meta.store.base import Put, StoreDamaged
 from kbroker.meta.store.lmdb import LmdbStore
 
@@ -26,6 +27,7 @@ DAMAGES = 200
 CHILD = """
 import asyncio, pickle, sys
 from pathlib import Path
+from kbroker.meta.store import lmdb_check
 from kbroker.meta.store.base import Put, StoreDamaged
 from kbroker.meta.store.lmdb import LmdbStore
 
@@ -172,4 +174,21 @@ def test_the_older_state_of_the_file_is_told_from_the_newer(directory: Path) -> 
     pages[newer : newer + 4096] = pages[older : older + 4096]
     (directory / "data.mdb").write_bytes(pages)
     with pytest.raises(StoreDamaged, match="meta pages"):
+        LmdbStore.open(str(directory))
+
+
+def test_a_free_list_that_names_a_page_in_use_is_refused(directory: Path) -> None:
+    """The quietest damage of all: everything reads well until a commit takes that page."""
+    pages = bytearray((directory / "pristine").read_bytes())
+    checker = lmdb_check._Checker(bytes(pages), "data.mdb", "")
+    meta = checker._newest_meta()
+    entries = checker._walk(meta.free, "free list", integer_keys=True)
+    value = max((value for _, value in entries), key=len)
+    assert len(value) > 16
+    checker._walk(meta.main, "data", integer_keys=False)
+    in_use = max(checker._used)
+    pos = bytes(pages).find(value) + len(value) - 8
+    pages[pos : pos + 8] = in_use.to_bytes(8, "little")
+    (directory / "data.mdb").write_bytes(pages)
+    with pytest.raises(StoreDamaged, match=f"page {in_use} is free and in use"):
         LmdbStore.open(str(directory))

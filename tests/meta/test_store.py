@@ -340,3 +340,11 @@ def test_a_full_disk_refuses_the_transaction_and_nothing_else(tmp_path: Path) ->
         store.close()
 
     run(test())
+
+
+def test_commits_are_synced_and_the_map_is_never_written_through(tmp_path: Path) -> None:
+    """What a test cannot see without a power cut, and a full disk would turn into a signal."""
+    store = LmdbStore.open(str(tmp_path / "m"))
+    flags = store._env.flags()
+    store.close()
+    assert (flags["sync"], flags["metasync"], flags["writemap"]) == (True, True, False)
