@@ -23,7 +23,7 @@ from broker_process import running_broker
 
 import kcore
 
-REQUESTS = 4_000
+REQUESTS = 2_000
 CONNECTIONS = (1, 16)
 CPU_SECONDS = 1.0
 
@@ -106,8 +106,8 @@ def cpu_us(pid: int) -> float:
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with running_broker(tmp_path_factory.mktemp("requests") / "data") as broker:
+def broker() -> Iterator[Any]:
+    with running_broker() as broker:
         topic = struct.pack(">ih", 1, 1) + b"t\x01"
         answer_size(broker.port, frame(3, 4, topic))  # makes the topic
         yield broker
@@ -120,10 +120,11 @@ def echo_ports(broker: Any) -> Iterator[dict[str, tuple[int, int]]]:
         found = {}
         for kind, request in REQUEST_KINDS.items():
             size = answer_size(broker.port, request)
-            process = subprocess.Popen(
-                [sys.executable, "-c", ECHO, str(size)], stdout=subprocess.PIPE, text=True
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", ECHO, str(size)], stdout=subprocess.PIPE, text=True
+                )
             )
-            stack.callback(process.wait)
             stack.callback(process.kill)
             assert process.stdout is not None
             found[kind] = (int(process.stdout.readline()), process.pid)
@@ -144,7 +145,7 @@ def test_requests(
     row(name, side, work=REQUESTS, unit="requests")
     port, _ = target_of(side, kind, broker, echo_ports)
     load = Load(port, REQUEST_KINDS[kind], connections)
-    benchmark.pedantic(load.run, rounds=7, warmup_rounds=2)
+    benchmark.pedantic(load.run, rounds=5, warmup_rounds=1)
     load.close()
 
 
