@@ -72,6 +72,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POOL_THREADS = 2
+CLOSE_THREADS = 16
 
 
 class LogManager:
@@ -261,15 +262,16 @@ class LogManager:
             return
         self._closed = True
         clean = not self.disk.failure
-        futures = [self._pool.submit(partition.close) for partition in self.by_name.values()]
-        for partition, future in zip(self.by_name.values(), futures, strict=True):
-            try:
-                future.result()
-            except (CoreError, OSError) as error:
-                clean = False
-                logger.error("%s-%d: close: %s", partition.topic, partition.index, error)
         if self._own_pool:
             self._pool.shutdown(wait=True)
+        # More threads than the pool's: syncs that wait together share the journal's commits.
+        with ThreadPoolExecutor(CLOSE_THREADS, "kcore-close") as pool:
+            futures = [pool.submit(partition.close) for partition in self.by_name.values()]
+        for partition, future in zip(self.by_name.values(), futures, strict=True):
+            failed = future.exception()
+            if failed is not None:
+                clean = False
+                logger.error("%s-%d: close: %s", partition.topic, partition.index, failed)
         # After an `open_all` that failed half way, what is on the disk is all there is to know.
         if self.data_dir is not None and self._opened:
             try:

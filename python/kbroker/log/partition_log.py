@@ -46,10 +46,11 @@ INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__sha
 class PartitionLog:
     # fmt: off
     __slots__ = (
-        "_config", "_flush_at_offset", "_host", "_plain", "_producers", "_stable_follows",
-        "_sync", "counters", "deleted", "doomed_paths", "failure", "flush_in_flight",
-        "high_watermark", "index", "internal", "key", "last_stable_offset", "leader_epoch",
-        "log", "path", "states", "told_damage", "topic", "topic_id",
+        "_flush_at_offset", "_host", "_opened_offset", "_plain", "_producers",
+        "_stable_follows", "_sync", "closed_durable", "config", "counters", "deleted",
+        "doomed_paths", "failure", "flush_in_flight", "high_watermark", "index", "internal", "key",
+        "last_stable_offset", "leader_epoch", "log", "path", "states", "told_damage", "topic",
+        "topic_id",
     )
     # fmt: on
 
@@ -71,6 +72,8 @@ class PartitionLog:
         self.states = states
         self._producers = states.producers
         self._host = host
+        self._opened_offset = log.next_offset
+        self.closed_durable = False
         self.topic = topic
         self.index = index
         self.topic_id = topic_id
@@ -155,11 +158,7 @@ class PartitionLog:
 
     @property
     def flushed_offset(self) -> int:
-        return self.log.flushed_offset
-
-    @property
-    def config(self) -> PartitionConfig:
-        return self._config
+        return self.log.next_offset if self.closed_durable else self.log.flushed_offset
 
     @property
     def size_bytes(self) -> int:
@@ -180,7 +179,7 @@ class PartitionLog:
         transaction; without that a transactional batch is refused."""
         if self._host.disk.refuses or self.failure:
             return refused(errors.KAFKA_STORAGE_ERROR, self.refuses)
-        config = self._config
+        config = self.config
         log = self.log
         append_time_ms = -1
         data: memoryview | bytearray | bytes = span
@@ -287,7 +286,7 @@ class PartitionLog:
         else:
             self._settle_stable()
         if next_offset >= self._flush_at_offset:
-            self._flush_at_offset = next_offset + self._config.flush_messages
+            self._flush_at_offset = next_offset + self.config.flush_messages
             self._host.request_flush(self)
         self._host.on_advance(self)
 
@@ -405,7 +404,7 @@ class PartitionLog:
         self.log.configure(**config.log_settings())
 
     def _apply_config(self, config: PartitionConfig) -> None:
-        self._config = config
+        self.config = config
         # Most topics want nothing beyond the upper timestamp bound: one test skips the rest.
         self._plain = (
             not config.append_time
@@ -451,7 +450,7 @@ class PartitionLog:
     def apply_retention(self, now_ms: int) -> int:
         """Drops the segments that may go and returns how many; their renamed files are in
         `doomed_paths` for the caller to remove."""
-        config = self._config
+        config = self.config
         log = self.log
         if not (config.deletes or log.log_start_offset):
             return 0
@@ -490,10 +489,11 @@ class PartitionLog:
         return self._producers.expire(now_ms, self._host.producer_expiration_ms)
 
     def close(self) -> None:
-        """Flushes, notes the producers, trims and closes. Idempotent."""
+        """Notes the producers, trims, syncs and closes. Idempotent. What nobody wrote to since it
+        was opened has nothing to sync: most partitions, when a broker stops."""
         due = self.states.take_snapshot(self.log.next_offset)
         if due is not None:
             store_snapshot(*due)
-        if not self.refuses:
-            self.log.flush()
-        self.log.close()
+        untouched = self.log.recovery.clean and self.log.next_offset == self._opened_offset
+        self.log.close(sync=not untouched)
+        self.closed_durable = True
