@@ -223,8 +223,8 @@ def examine_sealed(
     scan = scan_segment(segment, pos)
     _count(report, segment, scan)
     if scan.tail == "torn" or (scan.tail == "zeros" and segment.next_offset < next_offset):
-        end = max(scan.tail_end, segment.allocated) if scan.tail == "zeros" else scan.tail_end
-        segment.add_damage(scan.tail_pos, end, segment.next_offset, next_offset)
+        # All that follows is kept, zeros too: the file was trimmed to its data when it was sealed.
+        segment.add_damage(scan.tail_pos, segment.allocated, segment.next_offset, next_offset)
     elif scan.tail == "zeros":
         report.zero_bytes_cut += segment.allocated - segment.size
     segment.seal_at(next_offset)

@@ -1,3 +1,5 @@
+from typing_extensions import Buffer
+
 from kcore._native.fileops import FileOps
 
 class IndexFile:
@@ -10,6 +12,7 @@ class OffsetIndex(IndexFile):
     @staticmethod
     def new(ops: FileOps, path: str, base_offset: int) -> OffsetIndex: ...
     def entries(self) -> list[tuple[int, int]]: ...
+    def floor_many(self, offsets: Buffer, positions: Buffer) -> None: ...
     def lookup(self, offset: int) -> tuple[int, int] | None: ...
 
 class TimeIndex(IndexFile):

@@ -248,6 +248,19 @@ cdef class OffsetIndex(IndexFile):
                  load_u32(self.data + i * INDEX_ENTRY_BYTES + INDEX_ENTRY_POSITION_AT))
                 for i in range(self.count)]
 
+    def floor_many(self, offsets, positions):
+        """Fills int64 buffer `positions` with where to look for each of the int64 `offsets`."""
+        cdef const int64_t[::1] asked = offsets
+        cdef int64_t[::1] found = positions
+        cdef int64_t i, last_offset = 0, pos = 0
+        if asked.shape[0] != found.shape[0]:
+            raise ValueError(f"{asked.shape[0]} offsets but {found.shape[0]} positions")
+        if not self.loaded:
+            self.load(False)
+        with nogil:
+            for i in range(asked.shape[0]):
+                found[i] = pos if self.floor(asked[i], &last_offset, &pos) else 0
+
     def lookup(self, int64_t offset):
         """(last_offset, position) of the greatest entry not above `offset`, or None."""
         cdef int64_t last_offset = 0, pos = 0

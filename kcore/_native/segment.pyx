@@ -28,7 +28,9 @@ cdef extern from "<unistd.h>" nogil:
     int _SC_PAGESIZE
 
 cdef enum:
-    # A pwrite of 4 KiB costs about as much as the store plus its share of the populate call.
+    # Measured per append, populated store against pwrite: 256 B 0.24 against 1.6 us, 1 KiB 0.4-0.75
+    # against 2.2, 4 KiB 0.9-1.3 against 4.6-5.4. Beyond, a stream of appends outruns the helper
+    # (it populates 0.4-6 GB/s), whose work costs a second core what the first one saves.
     STORE_BYTES_MAX = 4096
     WINDOW_BYTES_MIN = 256 * 1024
     WINDOW_BYTES_MAX = 1024 * 1024

@@ -1,0 +1,80 @@
+"""Append to a log, with stamping, index entries and bookkeeping, against the bare ways of moving
+the same bytes: memcpy into warm memory, and pwrite into a file whose blocks are there.
+
+Every round starts with a fresh file. CRCs are not checked here (`bench_crc.py` says what they
+cost); the data is a bytearray, as the broker's receive buffer is, so nothing is copied first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kcore
+from benches.conftest import Row
+
+TOTAL_BYTES = {1 << 10: 16 << 20, 1 << 14: 48 << 20, 1 << 20: 96 << 20}
+TARGETS = {1 << 10: None, 1 << 14: "<= 1.1x of pwrite", 1 << 20: "<= 1.1x of pwrite"}
+
+
+def one_batch(size: int) -> bytearray:
+    """A batch of about `size` bytes: one record."""
+    return bytearray(kcore.encode([os.urandom(size - 75)], timestamps=[1]))
+
+
+@pytest.mark.parametrize("size", TOTAL_BYTES)
+@pytest.mark.parametrize("side", ["ours", "pwrite, fallocated", "memcpy"])
+def test_append(benchmark: Any, row: Row, tmp_path: Path, size: int, side: str) -> None:
+    data = one_batch(size)
+    count = TOTAL_BYTES[size] // len(data)
+    row(f"append {size >> 10} KiB", side, work=count, unit="appends",
+        target=TARGETS[size] if side == "ours" else None)  # fmt: skip
+    setup = {"ours": _log, "memcpy": _memory}.get(side, _file)
+    opened: list[Any] = []
+
+    def fresh() -> tuple[tuple[Callable[[int], Any]], dict[str, Any]]:
+        while opened:
+            opened.pop()()
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        (tmp_path / "run").mkdir()
+        call, close = setup(tmp_path / "run", data, count)
+        opened.append(close)
+        return (call,), {}
+
+    def run(call: Callable[[int], Any]) -> None:
+        for i in range(count):
+            call(i)
+
+    benchmark.pedantic(run, setup=fresh, rounds=9, warmup_rounds=2)
+    opened.pop()()
+
+
+Calls = tuple[Callable[[int], Any], Callable[[], Any]]
+
+
+def _log(path: Path, data: bytearray, count: int) -> Calls:
+    log = kcore.Log.open(path, segment_bytes=1 << 30)
+    append = log.append
+    return lambda _: append(data, verify=False), lambda: log.close(sync=False)
+
+
+def _file(path: Path, data: bytearray, count: int) -> Calls:
+    fd = os.open(path / "file", os.O_RDWR | os.O_CREAT)
+    os.posix_fallocate(fd, 0, len(data) * count)
+    size, write = len(data), os.pwrite
+    return lambda i: write(fd, data, i * size), lambda: os.close(fd)
+
+
+def _memory(path: Path, data: bytearray, count: int) -> Calls:
+    size = len(data)
+    target = memoryview(bytearray(size * count))
+
+    def copy(i: int) -> None:
+        target[i * size : (i + 1) * size] = data
+
+    return copy, target.release
