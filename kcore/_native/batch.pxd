@@ -49,7 +49,9 @@ cdef void batch_set_append_time(uint8_t* p, int64_t append_time_ms) noexcept nog
 
 # Raises CorruptBatch (TornTail for BATCH_SHORT in a file); returns 0 for BATCH_OK.
 # `h` may be NULL. `path` None: bytes in memory.
-cdef int raise_batch_status(BatchStatus status, const BatchHeader* h, str path, int64_t pos) except -1
+cdef int raise_batch_status(
+    BatchStatus status, const BatchHeader* h, str path, int64_t pos
+) except -1
 
 
 cdef class BatchInfo:

@@ -6,7 +6,9 @@ from libc.stdint cimport INT32_MAX, INT64_MAX
 from libc.string cimport memcpy, memset
 
 from kcore._native.crc32c cimport crc32c_extend
-from kcore._native.endian cimport load_i16, load_i32, load_i64, load_u32, store_i32, store_i64, store_u16, store_u32
+from kcore._native.endian cimport (
+    load_i16, load_i32, load_i64, load_u32, store_i32, store_i64, store_u16, store_u32,
+)
 from kcore._native.layout cimport *
 
 from kcore.errors import CorruptBatch, TornTail
@@ -66,12 +68,17 @@ cdef void batch_stamp(uint8_t* p, int64_t base_offset, int32_t leader_epoch) noe
 
 cdef void batch_set_append_time(uint8_t* p, int64_t append_time_ms) noexcept nogil:
     cdef int64_t size = <int64_t>load_i32(p + BATCH_LENGTH_AT) + BATCH_OVERHEAD_BYTES
-    store_u16(p + BATCH_ATTRIBUTES_AT, <uint16_t>(load_i16(p + BATCH_ATTRIBUTES_AT) | ATTR_APPEND_TIME))
+    cdef int attributes = load_i16(p + BATCH_ATTRIBUTES_AT) | ATTR_APPEND_TIME
+    cdef uint32_t crc
+    store_u16(p + BATCH_ATTRIBUTES_AT, <uint16_t>attributes)
     store_i64(p + BATCH_MAX_TIMESTAMP_AT, append_time_ms)
-    store_u32(p + BATCH_CRC_AT, crc32c_extend(0, p + BATCH_CRC_FROM, <size_t>(size - BATCH_CRC_FROM)))
+    crc = crc32c_extend(0, p + BATCH_CRC_FROM, <size_t>(size - BATCH_CRC_FROM))
+    store_u32(p + BATCH_CRC_AT, crc)
 
 
-cdef int raise_batch_status(BatchStatus status, const BatchHeader* h, str path, int64_t pos) except -1:
+cdef int raise_batch_status(
+    BatchStatus status, const BatchHeader* h, str path, int64_t pos
+) except -1:
     if status == BATCH_OK:
         return 0
     where = {"path": path, "pos": pos}
@@ -86,17 +93,21 @@ cdef int raise_batch_status(BatchStatus status, const BatchHeader* h, str path, 
     if status == BATCH_LENGTH:
         raise CorruptBatch(
             "batch length out of bounds", **where, found=h.batch_length,
-            expected=f"{BATCH_HEADER_BYTES - BATCH_OVERHEAD_BYTES}..{BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES}",
+            expected=f"{BATCH_HEADER_BYTES - BATCH_OVERHEAD_BYTES}.."
+            f"{BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES}",
         )
     if status == BATCH_MAGIC:
-        raise CorruptBatch("batch format (magic) is not supported", **where, expected=BATCH_MAGIC_V2, found=h.magic)
+        raise CorruptBatch(
+            "batch format (magic) is not supported", **where, expected=BATCH_MAGIC_V2, found=h.magic
+        )
     if status == BATCH_CRC:
         raise CorruptBatch(
-            f"CRC {h.crc:#010x} of the batch at base offset {h.base_offset} does not fit its {h.size} bytes", **where
+            f"CRC {h.crc:#010x} of the batch at base offset {h.base_offset} does not fit its "
+            f"{h.size} bytes", **where
         )
     raise CorruptBatch(
-        f"base offset {h.base_offset}, record count {h.record_count}, last offset delta {h.last_offset_delta} "
-        f"and size {h.size} of a batch contradict each other", **where,
+        f"base offset {h.base_offset}, record count {h.record_count}, last offset delta "
+        f"{h.last_offset_delta} and size {h.size} of a batch contradict each other", **where,
     )
 
 
@@ -216,8 +227,9 @@ cdef class BatchInfo:
 
     def __repr__(self):
         return (
-            f"BatchInfo(base_offset={self.h.base_offset}, record_count={self.h.record_count}, size={self.h.size}, "
-            f"codec={self.codec!r}, attributes={self.h.attributes:#06x}, producer_id={self.h.producer_id})"
+            f"BatchInfo(base_offset={self.h.base_offset}, record_count={self.h.record_count}, "
+            f"size={self.h.size}, codec={self.codec!r}, attributes={self.h.attributes:#06x}, "
+            f"producer_id={self.h.producer_id})"
         )
 
 

@@ -16,14 +16,16 @@ from libc.stdint cimport int32_t, uint32_t
 
 from kcore._native.batch import CODEC_NAMES
 from kcore._native.cursor cimport Cursor, cursor_i32, cursor_over, cursor_skip
-from kcore._native.layout cimport CODEC_COUNT, CODEC_GZIP, CODEC_LZ4, CODEC_NONE, CODEC_SNAPPY, CODEC_ZSTD
+from kcore._native.layout cimport (
+    CODEC_COUNT, CODEC_GZIP, CODEC_LZ4, CODEC_NONE, CODEC_SNAPPY, CODEC_ZSTD,
+)
 from kcore._native.varint cimport read_unsigned_varint
 
 from kcore.errors import CoreError, CorruptBatch, LimitExceeded, UnsupportedCodec
 from kcore.limits import INFLATED_BYTES_MAX, INFLATION_RATIO_MAX, ZSTD_WINDOW_BYTES_MAX
 
 XERIAL_MAGIC = b"\x82SNAPPY\x00"
-XERIAL_HEADER = XERIAL_MAGIC + b"\x00\x00\x00\x01\x00\x00\x00\x01"  # version 1, readable by version 1
+XERIAL_HEADER = XERIAL_MAGIC + b"\x00\x00\x00\x01\x00\x00\x00\x01"  # version 1, compatible with 1
 
 cdef enum:
     XERIAL_BLOCK_BYTES = 32 * 1024
@@ -66,7 +68,8 @@ def codec_id_of(str name):
     try:
         return CODEC_NAMES.index(name)
     except ValueError:
-        raise UnsupportedCodec("unknown codec", expected=", ".join(CODEC_NAMES), found=repr(name)) from None
+        names = ", ".join(CODEC_NAMES)
+        raise UnsupportedCodec("unknown codec", expected=names, found=repr(name)) from None
 
 
 def budget_for(size):
@@ -108,15 +111,20 @@ cdef object _inflate(int codec_id, data, budget):
             return _inflate_lz4(data, budget)
         return _inflate_zstd(data, budget)
     except ImportError as error:
-        raise UnsupportedCodec(f"the library for {CODEC_NAMES[codec_id]} is missing: {error}") from error
+        name = CODEC_NAMES[codec_id]
+        raise UnsupportedCodec(f"the library for {name} is missing: {error}") from error
     except (CoreError, MemoryError):
         raise
     except Exception as error:  # each library has errors of its own
-        raise CorruptBatch(f"the {CODEC_NAMES[codec_id]} data of a batch is damaged: {error}") from error
+        name = CODEC_NAMES[codec_id]
+        raise CorruptBatch(f"the {name} data of a batch is damaged: {error}") from error
 
 
 cdef object _over_budget(str codec, budget):
-    return LimitExceeded(f"a batch inflates ({codec}) to more than its budget", expected=f"at most {budget} bytes", found="more")
+    return LimitExceeded(
+        f"a batch inflates ({codec}) to more than its budget",
+        expected=f"at most {budget} bytes", found="more",
+    )
 
 
 cdef object _cut_short(str codec):
@@ -184,7 +192,8 @@ cdef object _inflate_zstd(data, budget):
     decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES_MAX)
     parameters = zstandard.get_frame_parameters(data)
     # A size of 0 is left to the careful way: the library would not look at the rest of the frame.
-    if parameters.content_size not in (0, zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR):
+    unknown = (0, zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR)
+    if parameters.content_size not in unknown:
         if parameters.content_size > budget:
             raise _over_budget("zstd", budget)
         try:
@@ -305,7 +314,8 @@ cdef object _deflate_snappy(data):
 cdef object _deflate_lz4(data, level):
     from lz4.frame import BLOCKSIZE_MAX64KB, compress
 
-    return compress(data, 0 if level is None else level, BLOCKSIZE_MAX64KB, block_linked=False, store_size=False)
+    level = 0 if level is None else level
+    return compress(data, level, BLOCKSIZE_MAX64KB, block_linked=False, store_size=False)
 
 
 cdef object _deflate_zstd(data, level):

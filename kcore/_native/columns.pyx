@@ -15,8 +15,10 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
-from kcore._native.batch cimport BATCH_OK, BatchHeader, BatchStatus, batch_check, batch_peek, batch_relations
-from kcore._native.batch cimport raise_batch_status
+from kcore._native.batch cimport (
+    BATCH_OK, BatchHeader, BatchStatus, batch_check, batch_peek, batch_relations,
+    raise_batch_status,
+)
 from kcore._native.cursor cimport Cursor, cursor_over
 from kcore._native.endian cimport load_i16, load_i32
 from kcore._native.layout cimport *
@@ -160,7 +162,8 @@ cdef class _Plan:
                 self.inflated += s.size
                 if self.inflated > budget:
                     raise LimitExceeded(
-                        "a span inflates to more than its budget", expected=f"at most {budget} bytes", found="more"
+                        "a span inflates to more than its budget",
+                        expected=f"at most {budget} bytes", found="more",
                     )
             if not s.h.attributes & ATTR_CONTROL:
                 self.count += s.h.record_count
@@ -170,12 +173,14 @@ cdef class _Plan:
 
     cdef Section* new_section(self) except NULL:
         cdef Section* grown
+        cdef Py_ssize_t room
         if self.section_count == self.section_room:
-            grown = <Section*>realloc(self.sections, <size_t>(2 * self.section_room + 8) * sizeof(Section))
+            room = 2 * self.section_room + 8
+            grown = <Section*>realloc(self.sections, <size_t>room * sizeof(Section))
             if grown == NULL:
                 raise MemoryError()
             self.sections = grown
-            self.section_room = 2 * self.section_room + 8
+            self.section_room = room
         return &self.sections[self.section_count]
 
     cdef Pin join(self):
@@ -247,7 +252,9 @@ cdef inline BatchStatus _look(const uint8_t* p, int64_t n, BatchHeader* h, bint 
     return status
 
 
-cdef RecordStatus _fill_section(const Section* s, const uint8_t* base, Fill* fill, int32_t* index) noexcept nogil:
+cdef RecordStatus _fill_section(
+    const Section* s, const uint8_t* base, Fill* fill, int32_t* index
+) noexcept nogil:
     cdef Cursor c = cursor_over(s.start, s.size)
     cdef RecordView r
     cdef RecordStatus status
@@ -263,9 +270,10 @@ cdef RecordStatus _fill_section(const Section* s, const uint8_t* base, Fill* fil
             index[0] = i
             return status
         fill.offsets[0] = s.h.base_offset + r.offset_delta
-        fill.timestamps[0] = (
-            s.h.max_timestamp if append_time else timestamp_at(s.h.base_timestamp, r.timestamp_delta)
-        )
+        if append_time:
+            fill.timestamps[0] = s.h.max_timestamp
+        else:
+            fill.timestamps[0] = timestamp_at(s.h.base_timestamp, r.timestamp_delta)
         fill.keys[0] = r.key - base if r.key_size >= 0 else -1
         fill.keys[1] = fill.keys[0] + r.key_size if r.key_size >= 0 else -1
         fill.values[0] = r.value - base if r.value_size >= 0 else -1
@@ -278,12 +286,15 @@ cdef RecordStatus _fill_section(const Section* s, const uint8_t* base, Fill* fil
 
 
 cdef object _marker(const BatchHeader* h, const RecordView* r):
-    """Key: version int16, type int16. Value of an end marker: version int16, coordinator epoch int32."""
+    """Key: version int16, type int16. Value of an end marker: version int16, epoch int32."""
     cdef int kind = load_i16(r.key + 2)
-    cdef int32_t coordinator_epoch = load_i32(r.value + 2) if kind <= 1 and r.value_size >= 6 else -1
+    cdef int32_t coordinator_epoch = -1
+    cdef int64_t timestamp = timestamp_at(h.base_timestamp, r.timestamp_delta)
+    if 0 <= kind <= 1 and r.value_size >= 6:
+        coordinator_epoch = load_i32(r.value + 2)
     return ControlMarker(
         h.base_offset + r.offset_delta,
-        h.max_timestamp if h.attributes & ATTR_APPEND_TIME else timestamp_at(h.base_timestamp, r.timestamp_delta),
+        h.max_timestamp if h.attributes & ATTR_APPEND_TIME else timestamp,
         h.producer_id,
         h.producer_epoch,
         "abort" if kind == 0 else "commit" if kind == 1 else f"type-{kind}",
@@ -310,7 +321,9 @@ cdef Pin _bounds_of(Pin pin, bounds, Py_ssize_t* count):
     count[0] = checked.view.len // 16
     for i in range(count[0]):
         if p[2 * i] >= 0 and not p[2 * i] <= p[2 * i + 1] <= pin.view.len:
-            raise IndexError(f"bounds {p[2 * i]}..{p[2 * i + 1]} of record {i} lie outside the buffer")
+            raise IndexError(
+                f"bounds {p[2 * i]}..{p[2 * i + 1]} of record {i} lie outside the buffer"
+            )
     return checked
 
 
@@ -322,7 +335,10 @@ cdef list _to_list(Pin pin, bounds):
     cdef list out = PyList_New(count)
     cdef object item
     for i in range(count):
-        item = None if p[2 * i] < 0 else PyBytes_FromStringAndSize(base + p[2 * i], p[2 * i + 1] - p[2 * i])
+        if p[2 * i] < 0:
+            item = None
+        else:
+            item = PyBytes_FromStringAndSize(base + p[2 * i], p[2 * i + 1] - p[2 * i])
         Py_INCREF(item)
         PyList_SET_ITEM(out, i, item)
     return out
@@ -355,5 +371,7 @@ cdef object _to_arrow(pyarrow, Pin pin, bounds):
         memcpy(out + size, base + p[2 * i], <size_t>(p[2 * i + 1] - p[2 * i]))
         size += p[2 * i + 1] - p[2 * i]
     offset[count] = size
-    buffers = [pyarrow.py_buffer(valid) if nulls else None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(data)]
+    buffers = [pyarrow.py_buffer(part) for part in (valid, offsets, data)]
+    if not nulls:
+        buffers[0] = None
     return pyarrow.Array.from_buffers(pyarrow.large_binary(), count, buffers, null_count=nulls)

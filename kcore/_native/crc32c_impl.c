@@ -92,9 +92,10 @@ static void table_init(void) {
 
 static uint32_t table_extend(uint32_t c, const uint8_t *p, size_t n) {
     for (; n >= 8; n -= 8, p += 8) {
-        uint32_t lo = c ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
-        c = table[7][lo & 0xff] ^ table[6][(lo >> 8) & 0xff] ^ table[5][(lo >> 16) & 0xff] ^ table[4][lo >> 24] ^
-            table[3][p[4]] ^ table[2][p[5]] ^ table[1][p[6]] ^ table[0][p[7]];
+        uint32_t lo = c ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+                           (uint32_t)p[3] << 24);
+        c = table[7][lo & 0xff] ^ table[6][(lo >> 8) & 0xff] ^ table[5][(lo >> 16) & 0xff] ^
+            table[4][lo >> 24] ^ table[3][p[4]] ^ table[2][p[5]] ^ table[1][p[6]] ^ table[0][p[7]];
     }
     for (; n; n--)
         c = (c >> 8) ^ table[0][(c ^ *p++) & 0xff];
@@ -103,7 +104,8 @@ static uint32_t table_extend(uint32_t c, const uint8_t *p, size_t n) {
 
 /* Copying block by block finds the source in the first-level cache for the second pass. */
 #define COPY_BLOCK_BYTES 4096
-ALWAYS_INLINE uint32_t copy_by_blocks(extend_fn extend, uint32_t c, uint8_t *dst, const uint8_t *src, size_t n) {
+ALWAYS_INLINE uint32_t copy_by_blocks(extend_fn extend, uint32_t c, uint8_t *dst,
+                                      const uint8_t *src, size_t n) {
     while (n) {
         size_t block = n < COPY_BLOCK_BYTES ? n : COPY_BLOCK_BYTES;
         memcpy(dst, src, block);
@@ -244,8 +246,8 @@ TARGET_SSE42 static uint32_t sse42_extend(uint32_t state, const uint8_t *p, size
 }
 
 /* Lanes are copied 16 bytes at a time; `stream` writes around the cache. */
-TARGET_SSE42 ALWAYS_INLINE uint32_t sse42_copy_lanes(uint32_t state, uint8_t *dst, const uint8_t *src, size_t n,
-                                                     int stream) {
+TARGET_SSE42 ALWAYS_INLINE uint32_t sse42_copy_lanes(uint32_t state, uint8_t *dst,
+                                                     const uint8_t *src, size_t n, int stream) {
     uint64_t c = state;
     while (n >= CHAIN_BYTES_MAX) {
         size_t words = (n / 24 < LANE_WORDS_MAX ? n / 24 : LANE_WORDS_MAX) & ~(size_t)1;
@@ -340,7 +342,9 @@ TARGET_256 ALWAYS_INLINE __m256i fold_256bit(__m256i v, __m256i k, __m256i next)
     return _mm256_xor_si256(_mm256_xor_si256(lo, hi), next);
 }
 
-TARGET_256 ALWAYS_INLINE __m256i load_256(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+TARGET_256 ALWAYS_INLINE __m256i load_256(const uint8_t *p) {
+    return _mm256_loadu_si256((const __m256i *)p);
+}
 
 TARGET_256 ALWAYS_INLINE uint64_t mix_lane(uint64_t c, const uint8_t *p) {
 #pragma GCC unroll 5
@@ -377,7 +381,8 @@ TARGET_256 ALWAYS_INLINE uint32_t mixed_256(uint32_t c, const uint8_t *p, size_t
 #pragma GCC unroll 4
     for (int i = 1; i < 4; i++)
         all = fold_256bit(all, k1, v[i]);
-    uint64_t first = reduce_lane(fold_lane(_mm256_castsi256_si128(all), k128, _mm256_extracti128_si256(all, 1)));
+    __m128i half = _mm256_extracti128_si256(all, 1);
+    uint64_t first = reduce_lane(fold_lane(_mm256_castsi256_si128(all), k128, half));
     return (uint32_t)(shifted(first, 3 * words) ^ shifted(c0, 2 * words) ^ shifted(c1, words) ^ c2);
 }
 
@@ -405,7 +410,8 @@ TARGET_512 ALWAYS_INLINE __m512i take_512(const uint8_t *src, uint8_t *dst, int 
     return v;
 }
 
-TARGET_512 ALWAYS_INLINE uint32_t strides_512(uint32_t c, uint8_t *dst, const uint8_t *p, size_t n, int stream) {
+TARGET_512 ALWAYS_INLINE uint32_t strides_512(uint32_t c, uint8_t *dst, const uint8_t *p, size_t n,
+                                              int stream) {
     const __m512i k = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)fold_stride));
     const __m512i k1 = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)fold_512));
     const __m128i k128 = _mm_loadu_si128((const __m128i *)fold_128);
@@ -416,8 +422,10 @@ TARGET_512 ALWAYS_INLINE uint32_t strides_512(uint32_t c, uint8_t *dst, const ui
     v[0] = _mm512_xor_si512(v[0], _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)c)));
     for (size_t pos = STRIDE_BYTES; pos < n; pos += STRIDE_BYTES) {
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++)
-            v[i] = fold_512bit(v[i], k, take_512(p + pos + 64 * i, dst ? dst + pos + 64 * i : NULL, stream));
+        for (int i = 0; i < 4; i++) {
+            uint8_t *to = dst ? dst + pos + 64 * i : NULL;
+            v[i] = fold_512bit(v[i], k, take_512(p + pos + 64 * i, to, stream));
+        }
     }
     __m512i all = v[0];
 #pragma GCC unroll 4
@@ -467,7 +475,8 @@ static int sse42_available(void) {
 }
 #ifdef CRC_VPCLMUL
 static int vpclmul256_available(void) {
-    return sse42_available() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("vpclmulqdq");
+    return sse42_available() && __builtin_cpu_supports("avx2") &&
+           __builtin_cpu_supports("vpclmulqdq");
 }
 static int vpclmul512_available(void) {
     return vpclmul256_available() && __builtin_cpu_supports("avx512f");
@@ -531,8 +540,12 @@ void kcore_crc32c_init(void) {
             return;
 }
 
-const char *kcore_crc32c_way(int index) { return index >= 0 && index < WAY_COUNT ? ways[index].name : NULL; }
-int kcore_crc32c_available(int index) { return index >= 0 && index < WAY_COUNT && ways[index].available(); }
+const char *kcore_crc32c_way(int index) {
+    return index >= 0 && index < WAY_COUNT ? ways[index].name : NULL;
+}
+int kcore_crc32c_available(int index) {
+    return index >= 0 && index < WAY_COUNT && ways[index].available();
+}
 int kcore_crc32c_current(void) { return current; }
 
 uint32_t kcore_crc32c_extend(uint32_t crc, const void *p, size_t size) {

@@ -22,7 +22,9 @@ from kcore._native.crc32c cimport crc32c_copy, crc32c_extend
 from kcore._native.endian cimport store_i16, store_i32, store_i64, store_u32
 from kcore._native.layout cimport *
 from kcore._native.records cimport Pin, check_records, section_of
-from kcore._native.varint cimport VARINT_BYTES_MAX, varint_size, varlong_size, write_varint, write_varlong
+from kcore._native.varint cimport (
+    VARINT_BYTES_MAX, varint_size, varlong_size, write_varint, write_varlong,
+)
 
 from kcore.errors import LimitExceeded
 
@@ -104,9 +106,10 @@ cdef struct Plan:
 # --------------------------------------------------------------------- public
 
 def encode(
-    values, *, keys=None, headers=None, timestamps=None, str codec="none", level=None, int64_t base_offset=0,
-    int64_t producer_id=-1, int16_t producer_epoch=-1, int32_t base_sequence=-1, bint transactional=False,
-    bint control=False, int32_t leader_epoch=-1, append_time=None,
+    values, *, keys=None, headers=None, timestamps=None, str codec="none", level=None,
+    int64_t base_offset=0, int64_t producer_id=-1, int16_t producer_epoch=-1,
+    int32_t base_sequence=-1, bint transactional=False, bint control=False,
+    int32_t leader_epoch=-1, append_time=None,
 ):
     """One record batch of `values`, as bytes.
 
@@ -127,7 +130,9 @@ def encode(
     if keys is not None and key_source.count != value_source.count:
         raise ValueError(f"{key_source.count} keys for {value_source.count} values")
     if value_source.count > BATCH_RECORDS_MAX:
-        raise LimitExceeded("too many records", expected=f"at most {BATCH_RECORDS_MAX}", found=value_source.count)
+        raise LimitExceeded(
+            "too many records", expected=f"at most {BATCH_RECORDS_MAX}", found=value_source.count
+        )
     plan.count = value_source.count
     plan.timestamps = times.each
     plan.base_timestamp = times.first
@@ -143,7 +148,9 @@ def encode(
     h.producer_epoch = producer_epoch
     h.base_sequence = base_sequence
     h.record_count = <int32_t>plan.count
-    h.attributes = codec_id | (ATTR_TRANSACTIONAL if transactional else 0) | (ATTR_CONTROL if control else 0)
+    h.attributes = codec_id
+    h.attributes |= ATTR_TRANSACTIONAL if transactional else 0
+    h.attributes |= ATTR_CONTROL if control else 0
     if append_time is not None:
         h.attributes |= ATTR_APPEND_TIME
         h.max_timestamp = append_time
@@ -277,7 +284,9 @@ cdef inline int64_t _column_at(const Column* column, int64_t i, const uint8_t** 
     return column.offsets64[i + 1] - start
 
 
-cdef inline int64_t _checked_size(const Column* column, int64_t i, int64_t data_size) noexcept nogil:
+cdef inline int64_t _checked_size(
+    const Column* column, int64_t i, int64_t data_size
+) noexcept nogil:
     """Size of value i; -1: null; -2: it is no bytes, or not within the buffer."""
     cdef PyObject* item
     cdef const uint8_t* p = column.data
@@ -292,7 +301,9 @@ cdef inline int64_t _checked_size(const Column* column, int64_t i, int64_t data_
     size = _column_at(column, i, &p)
     if size < 0:
         return -1 if size == -1 and _is_null(column, i) else -2
-    return size if p >= column.data and size <= data_size and p - column.data <= data_size - size else -2
+    if p < column.data or size > data_size or p - column.data > data_size - size:
+        return -2
+    return size
 
 
 cdef inline bint _is_null(const Column* column, int64_t i) noexcept nogil:
@@ -334,7 +345,11 @@ cdef int64_t _measure(const Plan* plan, int64_t keys_size, int64_t values_size) 
         if key_size < -1 or value_size < -1:
             return -1
         headers_size = _headers_size(plan, i)
-        if key_size > BATCH_BYTES_MAX or value_size > BATCH_BYTES_MAX or headers_size > BATCH_BYTES_MAX:
+        if (
+            key_size > BATCH_BYTES_MAX
+            or value_size > BATCH_BYTES_MAX
+            or headers_size > BATCH_BYTES_MAX
+        ):
             return BATCH_BYTES_MAX + 1
         body = _body_size(plan, i, key_size, value_size, headers_size)
         if body > BATCH_BYTES_MAX:
@@ -397,6 +412,14 @@ cdef inline uint8_t* _put(
 
 # --------------------------------------------------------------------- what callers pass
 
+cdef bint _is_pair(given):
+    """(buffer, offsets), and not a tuple of two values."""
+    if type(given) is not tuple or len(given) != 2:
+        return False
+    buffer, offsets = given
+    return buffer is not None and not isinstance(offsets, (bytes, str, type(None)))
+
+
 @cython.final
 cdef class _Source:
     """Keys or values as the caller gave them, kept alive until the batch is built."""
@@ -419,11 +442,9 @@ cdef class _Source:
             return s
         if type(given) is list:
             s.take_list(given)
-        elif type(given) is tuple and len(given) == 2 and not isinstance(given[0], (str, type(None))) and (
-            not isinstance(given[1], (bytes, str, type(None)))
-        ):
+        elif _is_pair(given):
             s.take_buffer(given[0], given[1])
-        elif hasattr(given, "combine_chunks") or (hasattr(given, "buffers") and hasattr(given, "type")):
+        elif hasattr(given, "combine_chunks") or hasattr(given, "buffers"):
             s.take_arrow(given)
         else:
             s.take_list(list(given))
@@ -442,7 +463,9 @@ cdef class _Source:
         self.kind = COLUMN_32 if width == 4 else COLUMN_64
         self.count = self.offsets.view.len // width - 1
         if self.count < 0:
-            raise ValueError(f"{self.name}: offsets need one entry more than there are values; they are empty")
+            raise ValueError(
+                f"{self.name}: offsets need one entry more than there are values; they are empty"
+            )
         return 0
 
     cdef int take_arrow(self, array) except -1:
@@ -513,7 +536,12 @@ cdef Pin _integers(str name, given, int64_t* width):
         return _integers(name, numpy.ascontiguousarray(given, dtype=numpy.int64), width)
     try:
         width[0] = view.itemsize
-        if view.ndim != 1 or view.format == NULL or view.format[0] not in b"ilqn" or view.itemsize not in (4, 8):
+        if (
+            view.ndim != 1
+            or view.format == NULL
+            or view.format[0] not in b"ilqn"
+            or view.itemsize not in (4, 8)
+        ):
             raise TypeError(f"{name}: a one-dimensional int32 or int64 array is needed")
     finally:
         PyBuffer_Release(&view)
@@ -624,16 +652,20 @@ cdef class _Headers:
         elif isinstance(name, bytes):
             self.add(KCORE_BYTES_AT(<PyObject*>name), KCORE_BYTES_SIZE(<PyObject*>name))
         else:
-            raise TypeError(f"headers[{index}]: a header's name is {type(name).__name__}, not str or bytes")
+            found = type(name).__name__
+            raise TypeError(f"headers[{index}]: a header's name is {found}, not str or bytes")
         if value is None:
             return self.add_size(-1)
         if not isinstance(value, bytes):
-            raise TypeError(f"headers[{index}]: a header's value is {type(value).__name__}, not bytes or None")
+            found = type(value).__name__
+            raise TypeError(f"headers[{index}]: a header's value is {found}, not bytes or None")
         return self.add(KCORE_BYTES_AT(<PyObject*>value), KCORE_BYTES_SIZE(<PyObject*>value))
 
     cdef inline int add_size(self, int64_t size) except -1:
         if size > BATCH_BYTES_MAX:
-            raise LimitExceeded("a header is too large", expected=f"at most {BATCH_BYTES_MAX} bytes", found=size)
+            raise LimitExceeded(
+                "a header is too large", expected=f"at most {BATCH_BYTES_MAX} bytes", found=size
+            )
         if self.room - self.size < VARINT_BYTES_MAX:
             self.grow(VARINT_BYTES_MAX)
         self.size = write_varint(self.data + self.size, <int32_t>size) - self.data

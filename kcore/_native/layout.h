@@ -40,11 +40,18 @@ enum {
     ATTR_DELETE_HORIZON = 0x40
 };
 
-enum { CODEC_NONE = 0, CODEC_GZIP = 1, CODEC_SNAPPY = 2, CODEC_LZ4 = 3, CODEC_ZSTD = 4, CODEC_COUNT = 5 };
+enum {
+    CODEC_NONE = 0,
+    CODEC_GZIP = 1,
+    CODEC_SNAPPY = 2,
+    CODEC_LZ4 = 3,
+    CODEC_ZSTD = 4,
+    CODEC_COUNT = 5
+};
 
 /* A record: length, attributes, timestamp delta, offset delta, key length, value length, header
  * count: seven bytes when every varint is one byte and key and value are empty or null. */
-enum { RECORD_BYTES_MIN = 7, RECORD_OVERHEAD_BYTES_MAX = 5 + 1 + 10 + 5 + 5 + 5 + 5, HEADER_BYTES_MIN = 2 };
+enum { RECORD_BYTES_MIN = 7, HEADER_BYTES_MIN = 2 };
 
 /* Index entries: relative offset int32 and position int32; timestamp int64 and relative offset
  * int32; the transaction index is version int16 and four int64. */
@@ -58,7 +65,7 @@ enum {
     TXN_INDEX_ENTRY_BYTES = 34
 };
 
-_Static_assert(BATCH_LENGTH_AT + 4 == BATCH_OVERHEAD_BYTES, "the length does not count what precedes it");
+_Static_assert(BATCH_LENGTH_AT + 4 == BATCH_OVERHEAD_BYTES, "the length counts what follows it");
 _Static_assert(BATCH_CRC_AT + 4 == BATCH_CRC_FROM, "the CRC covers what follows it");
 _Static_assert(BATCH_RECORD_COUNT_AT + 4 == BATCH_HEADER_BYTES, "records follow the count");
 _Static_assert(BATCH_BASE_SEQUENCE_AT == BATCH_PRODUCER_EPOCH_AT + 2, "producer epoch is an int16");

@@ -36,7 +36,6 @@ cdef extern from "layout.h" nogil:
         CODEC_COUNT
     enum:
         RECORD_BYTES_MIN
-        RECORD_OVERHEAD_BYTES_MAX
         HEADER_BYTES_MIN
     enum:
         INDEX_ENTRY_BYTES

@@ -130,10 +130,14 @@ cdef class Pin:
 
 # The record section of a batch whose header has passed batch_check: where it starts and how long
 # it is, inflated if need be. The result keeps those bytes alive: `source` itself or a new pin.
-cdef Pin section_of(Pin source, const uint8_t* p, const BatchHeader* h, const uint8_t** start, int64_t* size)
+cdef Pin section_of(
+    Pin source, const uint8_t* p, const BatchHeader* h, const uint8_t** start, int64_t* size
+)
 
 # Raises CorruptBatch for a fault that a reader found at record `index`.
 cdef int raise_record_status(RecordStatus status, const BatchHeader* h, int64_t index) except -1
 
 # Walks a record section as a leader checks it. Raises InvalidRecord.
-cdef int check_records(const uint8_t* p, int64_t size, const BatchHeader* h, bint need_keys) except -1
+cdef int check_records(
+    const uint8_t* p, int64_t size, const BatchHeader* h, bint need_keys
+) except -1

@@ -62,7 +62,9 @@ cdef class Pin:
             counter_down(COUNTER_BUFFERS)
 
 
-cdef Pin section_of(Pin source, const uint8_t* p, const BatchHeader* h, const uint8_t** start, int64_t* size):
+cdef Pin section_of(
+    Pin source, const uint8_t* p, const BatchHeader* h, const uint8_t** start, int64_t* size
+):
     cdef int codec_id = h.attributes & ATTR_CODEC_MASK
     cdef Pin section
     if codec_id == CODEC_NONE:
@@ -76,7 +78,8 @@ cdef Pin section_of(Pin source, const uint8_t* p, const BatchHeader* h, const ui
     size[0] = section.view.len
     if <int64_t>h.record_count * RECORD_BYTES_MIN > size[0]:
         raise CorruptBatch(
-            f"{h.record_count} records cannot fit in the {size[0]} bytes of the batch at base offset {h.base_offset}"
+            f"{h.record_count} records cannot fit in the {size[0]} bytes of the batch at base "
+            f"offset {h.base_offset}"
         )
     return section
 
@@ -84,9 +87,10 @@ cdef Pin section_of(Pin source, const uint8_t* p, const BatchHeader* h, const ui
 cdef int raise_record_status(RecordStatus status, const BatchHeader* h, int64_t index) except -1:
     if status == RECORD_OK:
         return 0
+    where = f"the batch at base offset {h.base_offset}"
     if status == RECORD_TRAILING:
-        raise CorruptBatch(f"bytes follow the last record of the batch at base offset {h.base_offset}")
-    raise CorruptBatch(f"record {index} of the batch at base offset {h.base_offset}: {_FAULTS[<int>status]}")
+        raise CorruptBatch(f"bytes follow the last record of {where}")
+    raise CorruptBatch(f"record {index} of {where}: {_FAULTS[<int>status]}")
 
 
 # --------------------------------------------------------------------- produce
@@ -107,7 +111,9 @@ def check_produced(data, *, Py_ssize_t max_bytes, bint need_keys=False):
     cdef const uint8_t* p = <const uint8_t*>source.view.buf
     cdef BatchStatus status = batch_peek(p, source.view.len, &h)
     if status == BATCH_MAGIC:
-        raise InvalidRecord("only record batches of version 2 can be produced", expected=2, found=h.magic)
+        raise InvalidRecord(
+            "only record batches of version 2 can be produced", expected=2, found=h.magic
+        )
     raise_batch_status(status, &h, None, 0)
     if h.size != source.view.len:
         raise InvalidRecord(
@@ -115,7 +121,9 @@ def check_produced(data, *, Py_ssize_t max_bytes, bint need_keys=False):
             found=f"{source.view.len} bytes",
         )
     if h.size > max_bytes:
-        raise LimitExceeded("the batch is too large", expected=f"at most {max_bytes} bytes", found=h.size)
+        raise LimitExceeded(
+            "the batch is too large", expected=f"at most {max_bytes} bytes", found=h.size
+        )
     _check_crc(p, &h)
     _check_rules(&h)
     if need_keys or (h.attributes & ATTR_CODEC_MASK) == CODEC_NONE:
@@ -134,7 +142,8 @@ cdef int _check_crc(const uint8_t* p, const BatchHeader* h) except -1:
             crc = crc32c_extend(0, p + BATCH_CRC_FROM, size)
     if crc != h.crc:
         raise CorruptBatch(
-            "the batch's CRC does not fit its bytes", pos=BATCH_CRC_AT, expected=f"{h.crc:#010x}", found=f"{crc:#010x}"
+            "the batch's CRC does not fit its bytes", pos=BATCH_CRC_AT,
+            expected=f"{h.crc:#010x}", found=f"{crc:#010x}",
         )
     return 0
 
@@ -142,11 +151,18 @@ cdef int _check_crc(const uint8_t* p, const BatchHeader* h) except -1:
 cdef int _check_rules(const BatchHeader* h) except -1:
     """The header's rules for a batch from a producer, in the order in which Kafka has them."""
     if h.base_offset != 0:
-        raise InvalidRecord("the base offset of a produced batch must be 0", expected=0, found=h.base_offset)
+        raise InvalidRecord(
+            "the base offset of a produced batch must be 0", expected=0, found=h.base_offset
+        )
     if h.record_count <= 0:
-        raise InvalidRecord("a batch must hold at least one record", found=h.record_count, expected="> 0")
+        raise InvalidRecord(
+            "a batch must hold at least one record", expected="> 0", found=h.record_count
+        )
     if h.record_count > BATCH_RECORDS_MAX:
-        raise LimitExceeded("too many records in a batch", expected=f"at most {BATCH_RECORDS_MAX}", found=h.record_count)
+        raise LimitExceeded(
+            "too many records in a batch", expected=f"at most {BATCH_RECORDS_MAX}",
+            found=h.record_count,
+        )
     if h.last_offset_delta != h.record_count - 1:
         raise InvalidRecord(
             "the last offset delta must be the record count minus one",
@@ -162,13 +178,19 @@ cdef int _check_rules(const BatchHeader* h) except -1:
             expected="both >= 0", found=f"epoch {h.producer_epoch}, sequence {h.base_sequence}",
         )
     if h.producer_id < 0 and h.attributes & ATTR_TRANSACTIONAL:
-        raise InvalidRecord("a transactional batch needs a producer id", found=h.producer_id, expected=">= 0")
+        raise InvalidRecord(
+            "a transactional batch needs a producer id", expected=">= 0", found=h.producer_id
+        )
     if (h.attributes & ATTR_CODEC_MASK) >= CODEC_COUNT:
-        raise UnsupportedCodec("unknown codec", expected=", ".join(CODEC_NAMES), found=h.attributes & ATTR_CODEC_MASK)
+        raise UnsupportedCodec(
+            "unknown codec", expected=", ".join(CODEC_NAMES), found=h.attributes & ATTR_CODEC_MASK
+        )
     return 0
 
 
-cdef int check_records(const uint8_t* p, int64_t size, const BatchHeader* h, bint need_keys) except -1:
+cdef int check_records(
+    const uint8_t* p, int64_t size, const BatchHeader* h, bint need_keys
+) except -1:
     cdef RecordStatus status
     cdef int32_t index = 0
     if size < NOGIL_BYTES_MIN:
@@ -272,7 +294,8 @@ cdef class _Section:
     cdef int open_at(self, Pin source, const uint8_t* p, int64_t n) except -1:
         cdef const uint8_t* start
         cdef int64_t size
-        raise_batch_status(batch_check(p, n, &self.h), &self.h, None, p - <const uint8_t*>source.view.buf)
+        cdef int64_t pos = p - <const uint8_t*>source.view.buf
+        raise_batch_status(batch_check(p, n, &self.h), &self.h, None, pos)
         self.pin = section_of(source, p, &self.h, &start, &size)
         self.c = cursor_over(start, size)
         return 0
@@ -282,7 +305,7 @@ cdef class _Section:
         cdef RecordStatus status = record_next(&self.c, r)
         if status == RECORD_OK:
             status = record_headers_check(r)
-        if status == RECORD_OK and (r.offset_delta < 0 or r.offset_delta > self.h.last_offset_delta):
+        if status == RECORD_OK and not 0 <= r.offset_delta <= self.h.last_offset_delta:
             status = RECORD_OFFSET_DELTA
         if status != RECORD_OK:
             raise_record_status(status, &self.h, index)
@@ -340,15 +363,17 @@ cdef class Record:
         for i in range(self.header_count):
             # Checked when decoded; the caller's buffer may have been written to since.
             if header_next(&c, &key, &key_size, &value, &value_size) != RECORD_OK:
-                raise CorruptBatch(f"the headers of the record at offset {self.offset} have changed since it was read")
+                raise CorruptBatch(
+                    f"headers of the record at offset {self.offset} have changed since it was read"
+                )
             name = PyUnicode_DecodeUTF8(<char*>key, key_size, "replace")
             headers.append((name, _bytes_or_none(value, value_size)))
         return headers
 
     def __repr__(self):
         return (
-            f"Record(offset={self.offset}, timestamp={self.timestamp}, key={self.key!r}, value={self.value!r}, "
-            f"headers={self.headers!r})"
+            f"Record(offset={self.offset}, timestamp={self.timestamp}, key={self.key!r}, "
+            f"value={self.value!r}, headers={self.headers!r})"
         )
 
 
