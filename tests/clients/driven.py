@@ -157,7 +157,23 @@ class DrivenClient:
         idempotent: bool = False,
     ) -> list[int]:
         """The offsets that the broker acknowledged, in the records' order."""
-        offsets: list[int] = self.call(
+        self.ask_produce(
+            topic, records, partition=partition, codec=codec, acks=acks, idempotent=idempotent
+        )
+        offsets: list[int] = self.answer()
+        return offsets
+
+    def ask_produce(
+        self,
+        topic: str,
+        records: list[Sent],
+        *,
+        partition: int = 0,
+        codec: str = "none",
+        acks: int = -1,
+        idempotent: bool = False,
+    ) -> None:
+        self.ask(
             "produce",
             topic=topic,
             partition=partition,
@@ -166,7 +182,6 @@ class DrivenClient:
             acks=acks,
             idempotent=idempotent,
         )
-        return offsets
 
     def consume(
         self,

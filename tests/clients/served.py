@@ -47,10 +47,12 @@ class ServedBroker:
     """`kcore serve` with its data under `root`; the first start picks a free port, later ones
     keep it."""
 
-    def __init__(self, root: Path, properties: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: Path, properties: Mapping[str, str] | None = None, *, port: int = 0
+    ) -> None:
         self.root = root
         self.data_dir = root / "data"
-        self._listen = "127.0.0.1:0"
+        self._listen = f"127.0.0.1:{port}"
         self._ready_file = root / "ready"
         self._output = root / "output.txt"
         self._options = [f"{key}={value}" for key, value in (properties or {}).items()]
@@ -84,7 +86,9 @@ class ServedBroker:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
-        self._listen = self._wait_until_ready(self._process)
+        address = self._wait_until_ready(self._process)
+        if self._listen.endswith(":0"):
+            self._listen = address
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> str:
         deadline = time.monotonic() + START_SECONDS_MAX

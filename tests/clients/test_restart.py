@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.clients.conftest import DRIVEN_CLIENTS, open_client
+from tests.clients.deaf_proxy import DeafProxy
 from tests.clients.driven import DrivenClient, Sent
 from tests.clients.served import Broker, ServedBroker, serve_command
+from tests.peers import free_port
 
 BASE_MS = 1_700_000_000_000
 PARTITIONS = 3
@@ -102,3 +105,41 @@ def test_kill_9_under_load_loses_nothing_acknowledged(
         command = [*serve_command(), "verify", str(broker.data_dir)]
         checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("name", DRIVEN_CLIENTS)
+def test_an_append_whose_answer_was_lost_is_not_made_twice(name: str, tmp_path: Path) -> None:
+    """The broker appends, its answer is lost, it is killed, it comes back, the producer tries
+    again: only state rebuilt from the log can tell that the batch is there already."""
+    port = free_port()
+    with DeafProxy(port) as proxy:
+        # Clients are told the proxy's address, and it alone.
+        advertised = {"advertised.listeners": f"PLAINTEXT://127.0.0.1:{proxy.port}"}
+        address = f"127.0.0.1:{proxy.port}"
+        with (
+            ServedBroker(tmp_path, advertised, port=port) as broker,
+            open_client(name, address) as client,
+        ):
+            client.call("create_topic", topic="t", partitions=1, config={})
+            records = [Sent(b"%d" % i, None, (), BASE_MS) for i in range(120)]
+            client.produce("t", records[:100], idempotent=True)
+            proxy.mute()
+            client.ask_produce("t", records[100:], idempotent=True)
+            with open_client("kafka_python", address) as other:
+                wait_for_offset(other, "t", 120)
+            broker.kill()
+            broker.start()
+            proxy.cut()
+            assert client.answer() == list(range(100, 120))
+            with open_client("confluent", address) as other:
+                assert [r.value for r in other.consume("t", 120)] == [r.value for r in records]
+                assert other.call("list_offset", topic="t", partition=0, which="latest") == 120
+
+
+def wait_for_offset(client: DrivenClient, topic: str, offset: int) -> None:
+    deadline = time.monotonic() + 20
+    latest = -1
+    while latest < offset and time.monotonic() < deadline:
+        # Each look is a request to the broker: that is the pause between two of them.
+        latest = client.call("list_offset", topic=topic, partition=0, which="latest")
+    assert latest == offset

@@ -120,6 +120,7 @@ public final class JavaDriver {
         config.put("acks", acks == -1 ? "all" : Integer.toString(acks));
         config.put("enable.idempotence", request.path("idempotent").asBoolean(false));
         config.put("linger.ms", 20);
+        config.put("request.timeout.ms", 5_000);
         config.put("max.request.size", 2_000_000);
         KafkaProducer<byte[], byte[]> producer = producers.computeIfAbsent(
             config.toString(),
