@@ -37,9 +37,10 @@ def open_client(name: str, bootstrap: str) -> DrivenClient:
     return python_client(name, bootstrap)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """One broker for the session, with the defaults that a user gets."""
+    """One broker for these tests, with the defaults that a user gets. Not for the session: idle
+    clients of some kinds are not idle, and the tests after these want the machine."""
     shared = make_broker(tmp_path_factory.mktemp("broker"))
     shared.start()
     yield shared
@@ -63,7 +64,7 @@ def new_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
         own.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def clients(broker: Broker) -> Iterator[Callable[[str], DrivenClient]]:
     """Driver processes on the shared broker, started when first asked for."""
     opened: dict[str, DrivenClient] = {}
