@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kcore._native.batch import inspect
 from kcore._native.mapping import FetchSpan
 from kcore._native.records import find_timestamp, max_timestamp_record
-from kcore.errors import DamagedRange
+from kcore.errors import DamagedRange, OffsetOutOfRange
 from kcore.log_types import TimestampOffset
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ def _batches_reaching(log: Log, ms: int, bound: int) -> Iterator[FetchSpan]:
                 span = log.read(offset, 0)
             except DamagedRange as error:
                 offset = error.next_offset
+                continue
+            except OffsetOutOfRange:
+                # Another thread moved the log's start past us, or its end below.
+                if offset >= log.log_start_offset:
+                    return
+                offset = log.log_start_offset
                 continue
             if span is None or span.base_offset >= segment.next_offset:
                 break

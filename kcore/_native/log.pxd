@@ -4,6 +4,7 @@ from cpython.pythread cimport PyThread_type_lock
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from kcore._native.fileops cimport FileOps
+from kcore._native.mapping cimport FetchSpan
 from kcore._native.segment cimport Segment
 
 
@@ -28,7 +29,9 @@ cdef class Log:
     cdef FileOps ops
     cdef list _segments
     cdef Segment _active
-    cdef PyThread_type_lock _lock         # one writer at a time; readers need none
+    cdef PyThread_type_lock _lock         # one thread at a time inside; it may enter again
+    cdef unsigned long _holder            # the thread that has it, while `_depth` is not 0
+    cdef int _depth
     cdef PyThread_type_lock _flush_lock   # waiting flushes share the next sync
     cdef object _failed                   # the error that stopped this log, or None
     cdef bint _closed
@@ -41,6 +44,8 @@ cdef class Log:
     cdef int _enter(self) except -1
     cdef void _leave(self) noexcept
     cdef int _ensure_writable(self) except -1
+    cdef FetchSpan _read(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one)
+    cdef int64_t _time_start(self, Segment segment, int64_t ms) except -2
     cdef AppendResult _append(self, uint8_t* p, int64_t size, int64_t count, int64_t records,
                               int64_t max_timestamp)
     cdef bint _must_roll(self, int64_t size, int64_t last_offset, int64_t max_timestamp) except -1

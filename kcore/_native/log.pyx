@@ -1,8 +1,8 @@
 """`Log`: append, read, look up by time, roll, truncate, flush.
 
-One owner appends; `flush` may run on any other thread, and reads need no lock because an append
-becomes visible in one step, after its bytes are written, under the GIL. The writer's lock exists
-for callers that do share a log between threads: they wait instead of corrupting it.
+One owner appends and reads; `flush` may run on any other thread. The lock exists for callers that
+do share a log between threads: they wait instead of corrupting it. Readers take it too, since even
+a read may load an index, map a file or repair a segment, and each of those gives the GIL away.
 
 What the disk says decides what happens: no space is `DiskFull`, the log stays as it was; any other
 failed write or sync is `StorageFailed` for good, because after a failed fsync nobody knows what is
@@ -13,6 +13,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pythread cimport (
     NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+    PyThread_get_thread_ident,
     PyThread_release_lock, WAIT_LOCK,
 )
 from libc.errno cimport EDQUOT, EFBIG, ENOSPC
@@ -357,14 +358,20 @@ cdef class Log:
         At least one batch if `one_at_least`; only batches that end below `max_offset`. None when
         there is nothing (yet). Raises OffsetOutOfRange, or DamagedRange for quarantined offsets.
         """
-        cdef int64_t bound = self.next_offset
+        cdef int64_t bound = INT64_MAX if max_offset is None else <int64_t>max_offset
+        self._enter()
+        try:
+            return self._read(offset, max_bytes, bound, one_at_least)
+        finally:
+            self._leave()
+
+    cdef FetchSpan _read(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one):
         cdef int64_t i
         cdef FetchSpan span
         cdef Segment segment
-        if max_offset is not None:
-            bound = min(bound, <int64_t>max_offset)
         if self._closed:
             raise ClosedError("the log is closed", path=self.path)
+        bound = min(bound, self.next_offset)
         if offset < self.log_start_offset or offset > self.next_offset:
             raise OffsetOutOfRange("no such offset", path=self.path, found=offset,
                                    expected=f"{self.log_start_offset}..{self.next_offset}")
@@ -373,16 +380,13 @@ cdef class Log:
             if self.damaged:
                 self._refuse_damaged(offset)
             segment = self._segments[i]
-            if segment.scanning:        # by another thread that reads: let it finish
-                self._enter()
-                self._leave()
             try:
-                span = segment.read(offset, max_bytes, bound, one_at_least)
+                span = segment.read(offset, max_bytes, bound, one)
             except (Inconsistent, IndexCorrupt):
                 self._examine(i)
                 if self.damaged:
                     self._refuse_damaged(offset)
-                span = segment.read(offset, max_bytes, bound, one_at_least)
+                span = segment.read(offset, max_bytes, bound, one)
             except OSError as error:
                 raise _disk_error(error) from error
             if span is not None:
@@ -454,6 +458,14 @@ cdef class Log:
     def time_start(self, Segment segment, int64_t ms):
         """For `times`: an offset of `segment` before which all records are older than `ms`, or -1
         when all of its records are. Repairs a time index that does not fit its batches."""
+        self._enter()
+        try:
+            # Another thread may have removed it since the caller listed the segments.
+            return self._time_start(segment, ms) if segment in self._segments else -1
+        finally:
+            self._leave()
+
+    cdef int64_t _time_start(self, Segment segment, int64_t ms) except -2:
         cdef int64_t found = 0, offset = 0
         cdef BatchHeader h
         self._ensure_times(segment)
@@ -492,15 +504,15 @@ cdef class Log:
         cdef Segment segment
         cdef BatchHeader h
         cdef int64_t pos, next_offset
-        if offset >= self.next_offset:
-            return
-        if offset < self.log_start_offset:
-            raise OffsetOutOfRange("cannot truncate below the log start", path=self.path,
-                                   expected=f"at least {self.log_start_offset}", found=offset)
-        self._check_cut(offset)
         self._enter()
         try:
+            if offset >= self.next_offset:
+                return
+            if offset < self.log_start_offset:
+                raise OffsetOutOfRange("cannot truncate below the log start", path=self.path,
+                                       expected=f"at least {self.log_start_offset}", found=offset)
             self._ensure_writable()
+            self._check_cut(offset)
             self._cuts += 1
             removed = False
             while len(self._segments) > 1 and self._active.base_offset > offset:
@@ -663,11 +675,15 @@ cdef class Log:
         """The segments in order, the active one last."""
         cdef Segment segment
         infos = []
-        for segment in self._segments:
-            self._ensure_times(segment)
-            infos.append(SegmentInfo(
-                segment.base_offset, segment.next_offset, segment.size, segment.max_timestamp,
-                self.ops.modified_ms(segment.path), segment.path))
+        self._enter()
+        try:
+            for segment in self._segments:
+                self._ensure_times(segment)
+                infos.append(SegmentInfo(
+                    segment.base_offset, segment.next_offset, segment.size, segment.max_timestamp,
+                    self.ops.modified_ms(segment.path), segment.path))
+        finally:
+            self._leave()
         return infos
 
     def __repr__(self):
@@ -677,13 +693,21 @@ cdef class Log:
     # ------------------------------------------------------------------- private
 
     cdef int _enter(self) except -1:
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        if self._depth and self._holder == thread:
+            self._depth += 1
+            return 0
         if not PyThread_acquire_lock(self._lock, NOWAIT_LOCK):
             with nogil:
                 PyThread_acquire_lock(self._lock, WAIT_LOCK)
+        self._holder = thread
+        self._depth = 1
         return 0
 
     cdef void _leave(self) noexcept:
-        PyThread_release_lock(self._lock)
+        self._depth -= 1
+        if self._depth == 0:
+            PyThread_release_lock(self._lock)
 
     cdef int _ensure_writable(self) except -1:
         if self._closed:

@@ -30,7 +30,6 @@ cdef class Segment:
     cdef readonly int64_t created_ms
     cdef readonly bint sealed
     cdef readonly bint times_known
-    cdef readonly bint scanning             # a scan is under way: its ends say nothing yet
     cdef readonly list damage               # [(pos, end_pos, first_offset, next_offset)], by pos
     cdef readonly OffsetIndex index
     cdef readonly TimeIndex time_index

@@ -353,7 +353,6 @@ cdef class Segment:
     def begin_scan(self, int64_t pos):
         """Forgets what a scan from `pos` will find out again."""
         self.ensure_mapped()
-        self.scanning = True
         self.unsynced = True    # after a crash it may be in the page cache only
         if pos == 0:
             self.index.reset()
@@ -372,7 +371,6 @@ cdef class Segment:
         self.size = max(self.size, end)
 
     def end_scan(self, int64_t pos, int64_t end):
-        self.scanning = False
         self.size = end
         if pos <= self.verified_to:
             self.verified_to = max(self.verified_to, end)
