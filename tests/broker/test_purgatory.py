@@ -217,3 +217,13 @@ def test_the_same_key_twice_is_parked_once() -> None:
     rig.purgatory.wake("a")
     rig.turn()
     assert ended == [Outcome.SATISFIED] and len(rig.purgatory) == 0
+
+
+def test_wakes_of_two_keys_in_one_turn_both_count() -> None:
+    rig = Rig()
+    _, one = rig.park("a")
+    _, other = rig.park("b")
+    rig.purgatory.wake("a")
+    rig.purgatory.wake("b")
+    rig.turn()
+    assert one == other == [Outcome.SATISFIED]

@@ -268,3 +268,25 @@ def test_a_half_open_storm_leaves_no_counts_behind() -> None:
             assert h.server._per_ip == {"127.0.0.1": 1}
 
     run(test)
+
+
+def test_a_stop_says_goodbye_before_it_closes() -> None:
+    """Closing at once would reset a connection whose peer is still sending, answers and all."""
+
+    async def test() -> None:
+        async with Harness(echo) as h:
+            client = await h.connect()
+            client.send(PRODUCE, 3, 1, b"x")
+            await client.receive()
+            (session,) = h.server.sessions()
+            session.hold_for_stop()
+            session.wind_up()
+            assert await client.closed() == b"", "it is told that nothing more will come"
+            client.send(PRODUCE, 3, 2, b"on its way")
+            received = h.metrics.socket_bytes_in
+            await h.until(lambda: h.metrics.socket_bytes_in > received)
+            assert h.metrics.connections_open == 1, "what was on its way has been read"
+            session.wind_up()
+            await h.until(lambda: h.metrics.connections_open == 0)
+
+    run(test)
