@@ -197,7 +197,7 @@ class _Checker:
     def _claim(self, page: int, count: int) -> int:
         """The byte position of `count` pages that are in the file and not in use yet."""
         if page < 2 or (page + count) * self._page_bytes > len(self._data):
-            self._fail(len(self._data), f"pages {page} to {page + count - 1} are not in the file")
+            self._fail(len(self._data), f"page {page} (of {count}) is not in the file")
         for number in range(page, page + count):
             if number in self._used:
                 self._fail(number * self._page_bytes, f"page {number} is used twice")
