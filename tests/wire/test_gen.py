@@ -19,7 +19,5 @@ def test_wire_imports_no_kio():
         "import sys; from kbroker.wire import messages, header; messages.request_class(3);"
         "sys.exit('kio' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": f"{ROOT}:{ROOT / 'python'}"}
-    )
-    assert done.returncode == 0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
