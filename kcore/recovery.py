@@ -23,7 +23,7 @@ import os
 from kcore._native.fileops import FileOps
 from kcore._native.scan import scan_segment, walk_headers
 from kcore._native.segment import Segment
-from kcore.errors import IndexCorrupt
+from kcore.errors import DamagedRange, IndexCorrupt
 from kcore.files.names import (
     BROKEN_SUFFIX,
     CLEANED_SUFFIX,
@@ -39,7 +39,7 @@ from kcore.files.names import (
     parse_segment_name,
 )
 from kcore.log_config import LogConfig
-from kcore.log_types import DamagedSpan, RecoveryReport, SegmentScan
+from kcore.log_types import DamagedSpan, RecoveryReport, SegmentInfo, SegmentScan
 
 DAMAGE_FILE = DAMAGED_RANGES
 
@@ -116,6 +116,37 @@ def open_segments(
 def damaged_spans(segments: list[Segment]) -> list[DamagedSpan]:
     """The damage of all segments, in order."""
     return [DamagedSpan(segment.path, *damage) for segment in segments for damage in segment.damage]
+
+
+def refuse_damaged(damaged: list[DamagedSpan], offset: int) -> None:
+    """DamagedRange if `offset` lies in one of them."""
+    for span in damaged:
+        if span.first_offset <= offset < span.next_offset:
+            raise DamagedRange(
+                f"offsets {span.first_offset}..{span.next_offset - 1} are damaged",
+                first_offset=span.first_offset,
+                next_offset=span.next_offset,
+                path=span.path,
+                pos=span.pos,
+            )
+
+
+def segment_info(ops: FileOps, segment: Segment) -> SegmentInfo:
+    return SegmentInfo(
+        segment.base_offset,
+        segment.next_offset,
+        segment.size,
+        segment.max_timestamp,
+        ops.modified_ms(segment.path),
+        segment.path,
+    )
+
+
+def purge_deleted(ops: FileOps, directory: str) -> int:
+    names = [name for name in ops.list(directory) if name.endswith(".deleted")]
+    for name in names:
+        ops.unlink(os.path.join(directory, name))
+    return len(names)
 
 
 def _tidy_names(opening: Opening) -> None:
@@ -302,6 +333,9 @@ __all__ = [
     "load_damage",
     "make_segment",
     "open_segments",
+    "purge_deleted",
+    "refuse_damaged",
     "scan_segment",
+    "segment_info",
     "store_damage",
 ]

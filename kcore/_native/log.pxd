@@ -45,7 +45,6 @@ cdef class Log:
     cdef void _leave(self) noexcept
     cdef int _ensure_writable(self) except -1
     cdef FetchSpan _read(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one)
-    cdef int64_t _time_start(self, Segment segment, int64_t ms) except -2
     cdef AppendResult _append(self, uint8_t* p, int64_t size, int64_t count, int64_t records,
                               int64_t max_timestamp)
     cdef bint _must_roll(self, int64_t size, int64_t last_offset, int64_t max_timestamp) except -1

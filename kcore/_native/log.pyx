@@ -13,8 +13,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pythread cimport (
     NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
-    PyThread_get_thread_ident,
-    PyThread_release_lock, WAIT_LOCK,
+    PyThread_get_thread_ident, PyThread_release_lock, WAIT_LOCK,
 )
 from libc.errno cimport EDQUOT, EFBIG, ENOSPC
 from libc.stdint cimport INT32_MAX, INT64_MAX
@@ -31,11 +30,11 @@ from kcore import recovery, times
 from kcore._native.posixops import POSIX
 from kcore._native.segment import Inconsistent
 from kcore.errors import (
-    ClosedError, CorruptBatch, DamagedRange, DiskFull, IndexCorrupt, LimitExceeded,
-    OffsetOutOfRange, StorageFailed,
+    ClosedError, CorruptBatch, DiskFull, IndexCorrupt, LimitExceeded, OffsetOutOfRange,
+    StorageFailed,
 )
 from kcore.log_config import LogConfig
-from kcore.log_types import RecoveryReport, SegmentInfo
+from kcore.log_types import RecoveryReport
 
 
 @cython.final
@@ -378,14 +377,14 @@ cdef class Log:
         i = self._segment_at(offset)
         while offset < bound and i < len(self._segments):
             if self.damaged:
-                self._refuse_damaged(offset)
+                recovery.refuse_damaged(self.damaged, offset)
             segment = self._segments[i]
             try:
                 span = segment.read(offset, max_bytes, bound, one)
             except (Inconsistent, IndexCorrupt):
                 self._examine(i)
                 if self.damaged:
-                    self._refuse_damaged(offset)
+                    recovery.refuse_damaged(self.damaged, offset)
                 span = segment.read(offset, max_bytes, bound, one)
             except OSError as error:
                 raise _disk_error(error) from error
@@ -410,14 +409,6 @@ cdef class Log:
             else:
                 high = middle - 1
         return low
-
-    def _refuse_damaged(self, int64_t offset):
-        for span in self.damaged:
-            if span.first_offset <= offset < span.next_offset:
-                raise DamagedRange(
-                    f"offsets {span.first_offset}..{span.next_offset - 1} are damaged",
-                    first_offset=span.first_offset, next_offset=span.next_offset,
-                    path=span.path, pos=span.pos)
 
     def _examine(self, int64_t i):
         """A reader met bytes that contradict the segment: scan it, rebuild its indexes, and list
@@ -458,31 +449,29 @@ cdef class Log:
     def time_start(self, Segment segment, int64_t ms):
         """For `times`: an offset of `segment` before which all records are older than `ms`, or -1
         when all of its records are. Repairs a time index that does not fit its batches."""
-        self._enter()
-        try:
-            # Another thread may have removed it since the caller listed the segments.
-            return self._time_start(segment, ms) if segment in self._segments else -1
-        finally:
-            self._leave()
-
-    cdef int64_t _time_start(self, Segment segment, int64_t ms) except -2:
         cdef int64_t found = 0, offset = 0
         cdef BatchHeader h
-        self._ensure_times(segment)
-        if segment.max_timestamp < ms:
-            return -1
+        self._enter()
         try:
-            segment.load_indexes(False)
-            if not segment.time_index.floor(ms, &found, &offset):
-                return segment.base_offset
-            if segment.find(offset, &h) < segment.size and h.max_timestamp == found:
-                return offset
-        except (Inconsistent, IndexCorrupt):
-            pass
+            if segment not in self._segments:
+                return -1       # another thread removed it since the caller listed the segments
+            self._ensure_times(segment)
+            if segment.max_timestamp < ms:
+                return -1
+            try:
+                segment.load_indexes(False)
+                if not segment.time_index.floor(ms, &found, &offset):
+                    return segment.base_offset
+                if segment.find(offset, &h) < segment.size and h.max_timestamp == found:
+                    return offset
+            except (Inconsistent, IndexCorrupt):
+                pass
+            self._examine(self._segments.index(segment))
+            return segment.base_offset
         except OSError as error:
             raise _disk_error(error) from error
-        self._examine(self._segments.index(segment))
-        return segment.base_offset
+        finally:
+            self._leave()
 
     def _ensure_times(self, Segment segment):
         if not segment.times_known:
@@ -601,10 +590,7 @@ cdef class Log:
 
     def purge_deleted(self):
         """Removes the '.deleted' files of this directory. Returns how many."""
-        names = [name for name in self.ops.list(self.path) if name.endswith(".deleted")]
-        for name in names:
-            self.ops.unlink(os.path.join(self.path, name))
-        return len(names)
+        return recovery.purge_deleted(self.ops, self.path)
 
     # ------------------------------------------------------------------- flush
 
@@ -656,11 +642,7 @@ cdef class Log:
     @property
     def size_bytes(self):
         """Bytes of data; preallocated space does not count."""
-        cdef int64_t total = 0
-        cdef Segment segment
-        for segment in self._segments:
-            total += segment.size
-        return total
+        return sum([segment.size for segment in self._segments])
 
     @property
     def closed(self):
@@ -673,18 +655,13 @@ cdef class Log:
 
     def segments(self):
         """The segments in order, the active one last."""
-        cdef Segment segment
-        infos = []
         self._enter()
         try:
             for segment in self._segments:
                 self._ensure_times(segment)
-                infos.append(SegmentInfo(
-                    segment.base_offset, segment.next_offset, segment.size, segment.max_timestamp,
-                    self.ops.modified_ms(segment.path), segment.path))
+            return [recovery.segment_info(self.ops, segment) for segment in self._segments]
         finally:
             self._leave()
-        return infos
 
     def __repr__(self):
         return (f"<Log {self.path!r} offsets {self.log_start_offset}..{self.next_offset} "
