@@ -92,6 +92,9 @@ def open_segments(
     log_start_offset: int | None,
 ) -> Opening:
     """Runs the passes; the last of the returned segments is the active one."""
+    if log_start_offset is not None and recovery_point <= log_start_offset:
+        # All that was durable has been deleted on purpose: none of it is missing.
+        recovery_point = 0
     opening = Opening(ops, path, config, clean=clean, recovery_point=recovery_point)
     report = opening.report
     ops.make_dirs(path)

@@ -68,3 +68,17 @@ def test_offsets_at_the_edge_of_int64(tmp_path: Path) -> None:
                 log.read(offset, 10)
         assert log.offset_for_timestamp(2**63 - 1) is None
         assert log.offset_for_timestamp(-(2**63)) is not None
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_what_was_deleted_on_purpose_is_not_damage(tmp_path: Path, close: bool) -> None:
+    """The log start moved to the recovery point and what came behind it was cut: the file is empty,
+    and no offset below the log start is missing."""
+    log = kcore.Log.open(tmp_path)
+    log.append_verbatim(kcore.encode([b"x"], base_offset=1))
+    log.truncate_prefix(1)
+    log.truncate(1)
+    if close:
+        log.close()
+    with kcore.Log.open(tmp_path, recovery_point=1, log_start_offset=1) as again:
+        assert (again.damaged, again.log_start_offset, again.next_offset) == ([], 1, 1)
