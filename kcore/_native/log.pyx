@@ -303,8 +303,8 @@ cdef class Log:
         return self._fail(error)
 
     def _fail(self, error):
-        self._failed = _disk_error(error)
-        return self._failed
+        self._failed = _disk_error(error)  # raised never: a traceback would keep the log alive
+        return _disk_error(error)
 
     # ------------------------------------------------------------------- roll
 

@@ -6,6 +6,7 @@ list of calls. A crash is opening a copy of the directory.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable
@@ -199,6 +200,44 @@ def test_a_deleted_partition_is_gone_at_once(tmp_path: Path) -> None:
     managed.logs.close()
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_a_deleted_partition_gives_its_space_back_at_once(tmp_path: Path) -> None:
+    managed = Managed(tmp_path).open(ONE)
+    append(managed.partition(), batch(b"a"))
+    assert _held_files(tmp_path)
+    gc.disable()
+    try:
+        managed.logs.delete("t", 0)
+        managed.advanced.clear()
+        assert _held_files(tmp_path) == []
+    finally:
+        gc.enable()
+    managed.logs.close()
+
+
+def test_a_partition_deleted_while_it_is_flushed_gives_its_space_back(tmp_path: Path) -> None:
+    managed = Managed(tmp_path).open(ONE)
+    append(managed.partition(), batch(b"a"))
+    gc.disable()
+    try:
+        managed.logs.request_flush(managed.partition())
+        managed.logs.delete("t", 0)  # its files have other names when the flush comes to them
+        managed.turn()
+        managed.advanced.clear()
+        assert _held_files(tmp_path) == []
+    finally:
+        gc.enable()
+    assert managed.logs.disk.failure == ""
+    managed.logs.close()
+
+
+def _held_files(directory: Path) -> list[str]:
+    """Files of the directory that are open or mapped, deleted ones too."""
+    held = [os.readlink(link.path) for link in os.scandir("/proc/self/fd") if os.path.lexists(link)]
+    held += Path("/proc/self/maps").read_text().splitlines()
+    return [name for name in held if f"{directory}/t-0" in name]
+
+
 def test_a_deletion_that_was_cut_short_is_finished(tmp_path: Path) -> None:
     half = tmp_path / names.make_marked_dir("t", 0, "delete", "0" * 32)
     half.mkdir()
@@ -234,7 +273,10 @@ def test_memory_leaves_no_trace_and_forgets_deleted_topics(tmp_path: Path) -> No
     os.chdir(tmp_path)
     managed = Managed(None).open(ONE)
     append(managed.partition(), batch(b"a"))
+    ops, path = managed.logs._memory, managed.partition().log.path
+    assert ops is not None and ops.list(path)
     managed.logs.delete("t", 0)
+    assert ops.list(path) == []
     fresh = managed.logs.create("t", 0, OTHER_ID, TopicConfig(managed.config, {}))
     assert (fresh.next_offset, append(fresh, batch(b"b"))) == (0, 0)
     assert values_from(fresh, 0) == [b"b"]

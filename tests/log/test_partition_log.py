@@ -234,6 +234,16 @@ def test_reads_stop_at_the_watermark_and_refuse_what_is_outside(partitions: Part
     partition.close()
 
 
+def test_from_sync_to_os_acknowledges_what_waited(partitions: Partitions) -> None:
+    partition = partitions.open(PartitionConfig(flush_sync=True))
+    append(partition, batch(b"a"))
+    assert partition.high_watermark == 0
+    partition.configure(PartitionConfig())
+    assert (partition.high_watermark, partition.last_stable_offset) == (1, 1)
+    assert partitions.advanced == [1]
+    partition.close()
+
+
 def test_under_sync_nothing_is_visible_before_the_flush(partitions: Partitions) -> None:
     partition = partitions.open(PartitionConfig(flush_sync=True))
     append(partition, batch(b"a"))

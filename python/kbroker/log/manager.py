@@ -337,13 +337,14 @@ class LogManager:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(partition.path, doomed)
 
-        def remove() -> None:
-            with contextlib.suppress(CoreError, OSError):
-                partition.log.close()
-            if doomed is not None:
-                _remove_tree(doomed)
-
-        self.submit(remove)
+        # The log is not closed: that would write indexes under names that are gone, and keep the
+        # failure, whose traceback keeps the log. Its files and mappings go with the last answer
+        # that still sends from them.
+        if doomed is not None:
+            self.submit(lambda: _remove_tree(doomed))
+        elif self._memory is not None:
+            for name in self._memory.list(partition.log.path):
+                self._memory.unlink(f"{partition.log.path}/{name}")
         self._on_advance(partition)
 
     def configure(self, topic: str, config: TopicConfig) -> None:

@@ -316,8 +316,7 @@ class PartitionLog:
     # Flushing
 
     def flush_now(self) -> None:
-        """In a pool thread. Raises CoreError or OSError when the disk refuses."""
-        self.log.flush()
+        self.log.flush()  # in a pool thread; CoreError or OSError when the disk refuses
 
     def on_flushed(self) -> None:
         """On the loop, after `flush_now` returned."""
@@ -402,6 +401,8 @@ class PartitionLog:
     def configure(self, config: PartitionConfig) -> None:
         self._apply_config(config)
         self.log.configure(**config.log_settings())
+        if self.high_watermark < self.next_offset and not (self._sync or self._host.disk.failure):
+            self._after_append(self.log.next_offset)  # no acknowledgement waits any more
 
     def _apply_config(self, config: PartitionConfig) -> None:
         self.config = config
