@@ -25,6 +25,7 @@ BROKEN_SUFFIX: Final = ".broken"  # a damaged file set aside, kept for the opera
 STATE_SUFFIXES: Final = (DELETED_SUFFIX, CLEANED_SUFFIX, SWAP_SUFFIX, BROKEN_SUFFIX)
 
 LEADER_EPOCH_CHECKPOINT: Final = "leader-epoch-checkpoint"
+KRAFT_TOPIC: Final = "__cluster_metadata"  # of an Apache Kafka controller; no topic of ours
 PARTITION_METADATA: Final = "partition.metadata"
 DAMAGED_RANGES: Final = "damaged-ranges"  # what recovery quarantined; ours alone, Kafka has none
 

@@ -453,7 +453,8 @@ def test_a_directory_of_another_cluster_or_node_is_refused(tmp_path: Path) -> No
 def test_logs_without_metadata_are_adopted(tmp_path: Path) -> None:
     """A store that was moved away because it was damaged, or a directory of Apache Kafka."""
     ids = {name: bytes([n]) * 16 for n, name in enumerate(("orders", "a-1", "split"), 1)}
-    for name in ("orders-0", "orders-2", "a-1-0", "split-0", "split-1", "plain-0"):
+    kraft = "__cluster_metadata-0"
+    for name in ("orders-0", "orders-2", "a-1-0", "split-0", "split-1", "plain-0", kraft):
         (tmp_path / name).mkdir()
     for name in ("orders-0", "orders-2"):
         store_partition_metadata(tmp_path / name / "partition.metadata", ids["orders"])
@@ -472,6 +473,10 @@ def test_logs_without_metadata_are_adopted(tmp_path: Path) -> None:
         }  # fmt: skip
         assert topics["orders"].topic_id == ids["orders"]
         assert metadata.cluster_id == other
+        # Nothing of theirs is deleted, or taken for a repeat of what they have.
+        config = metadata.topics.topic_config("plain")
+        assert (config.retention_ms, config.retention_bytes) == (-1, -1)
+        assert await metadata.producer_ids.allocate() >= 1 << 32
 
     opened(check, on_disk(tmp_path))
     opened(check, on_disk(tmp_path), seed=2)

@@ -155,6 +155,13 @@ def test_a_failed_disk_is_not_a_clean_stop(tmp_path: Path) -> None:
     assert not (tmp_path / names.CLEAN_MARKER).exists()
 
 
+def test_the_log_of_a_kraft_controller_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "__cluster_metadata-0").mkdir()
+    managed = Managed(tmp_path).open(ONE)
+    assert (tmp_path / "__cluster_metadata-0").is_dir()
+    managed.logs.close()
+
+
 def test_strangers_are_set_aside_and_kept(tmp_path: Path) -> None:
     managed = Managed(tmp_path).open(image(("t", TOPIC_ID, 1), ("gone", OTHER_ID, 1)))
     append(managed.partition("gone"), batch(b"precious"))

@@ -25,7 +25,7 @@ FIRST_FRAME_MS_MAX = 10_000
 PARTIAL_FRAME_MS_MAX = 30_000
 WRITE_STALL_MS_MAX = 60_000
 SWEEP_INTERVAL_MS = 1_000
-STOP_GRACE_MS_MAX = 1_500  # of the two seconds a stop may take
+STOP_GRACE_MS_MAX = 1_000  # of the two seconds a stop may take; syncs need the rest
 
 # All connections together
 CONNECTIONS_MAX = 10_000

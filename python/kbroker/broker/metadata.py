@@ -5,7 +5,8 @@ They must agree: logs of one cluster served under the metadata of another are mi
 
 A store without a cluster beside directories of partitions (a store that was moved away because it
 was damaged, or a data directory of Apache Kafka) adopts those topics: names, ids and partition
-counts are all in the directories; only topic configurations are not.
+counts are all in the directories; only topic configurations are not, so adopted topics keep their
+records until somebody says otherwise. Producer ids go on from far above those the logs may know.
 """
 
 from __future__ import annotations
@@ -30,13 +31,22 @@ from kcore.files.meta_properties import (
     load_meta_properties,
     store_meta_properties,
 )
-from kcore.files.names import META_PROPERTIES, PARTITION_METADATA, parse_partition_dir
+from kcore.files.names import (
+    KRAFT_TOPIC,
+    META_PROPERTIES,
+    PARTITION_METADATA,
+    parse_partition_dir,
+)
 from kcore.files.partition_metadata import load_partition_metadata
 from kcore.files.topic_ids import encode_id
 
 log = logging.getLogger("kbroker.metadata")
 
 METADATA_DIR = "metadata"
+
+# How long the records of an adopted topic were meant to be kept, nobody knows any more: a default
+# of a week must not delete what was to stay for ever.
+ADOPTED_CONFIGS = {"retention.bytes": "-1", "retention.ms": "-1"}
 
 
 class Metadata(NamedTuple):
@@ -122,16 +132,22 @@ async def _adopt(store: MetadataStore, data_dir: Path, node_id: int, rng: Rng) -
     found: dict[str, dict[int, bytes | None]] = {}
     for directory in sorted(data_dir.iterdir()):
         parsed = parse_partition_dir(directory.name)
-        if parsed is not None and not parsed.mark and directory.is_dir():
+        if parsed is None or parsed.mark or parsed.topic == KRAFT_TOPIC:
+            continue
+        if directory.is_dir():
             found.setdefault(parsed.topic, {})[parsed.partition] = _topic_id_in(directory)
     topics = [topic for name, ids in found.items() if (topic := _adopted(name, ids, node_id, rng))]
     known = {kv.key for kv in await store.range(keys.TOPICS)}
     topics = [topic for topic in topics if keys.topic_key(topic.name) not in known]
     if topics:
         log.warning(
-            "no metadata beside existing logs: %d topic(s) adopted with default configurations",
+            "no metadata beside existing logs: %d topic(s) adopted with default configurations, "
+            "except retention.ms=-1 and retention.bytes=-1",
             len(topics),
         )
+        # An id that the logs have seen would take a new producer's first records for repeats.
+        start = (1 << 32) + rng.below(1 << 40) * 1024
+        await store.txn(puts=[Put(keys.PID_BLOCK, codec.encode_pid_block(start))])
         await TopicStore(store).create(topics)
 
 
@@ -146,7 +162,7 @@ def _adopted(name: str, ids: dict[int, bytes | None], node_id: int, rng: Rng) ->
     partitions = tuple(
         PartitionImage(index, node_id, 0, replicas, replicas) for index in range(max(ids) + 1)
     )
-    return TopicImage(name, topic_id, partitions)
+    return TopicImage(name, topic_id, partitions, ADOPTED_CONFIGS)
 
 
 def _topic_id_in(directory: Path) -> bytes | None:

@@ -187,6 +187,8 @@ class LogManager:
             parsed = names.parse_partition_dir(entry.name)
             if parsed is None or not entry.is_dir(follow_symlinks=False):
                 continue
+            if parsed.topic == names.KRAFT_TOPIC:
+                continue  # of Apache Kafka, should it ever want its directory back
             if parsed.mark == "delete":
                 self.submit(lambda path=Path(entry.path): _remove_tree(path))  # type: ignore[misc]
             if parsed.mark:
