@@ -22,6 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
+# Entries that are relative to the checkout must hold in child processes that run elsewhere, too.
+if entries := os.environ.get("PYTHONPATH"):
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, entries.split(os.pathsep)))
+
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
 
