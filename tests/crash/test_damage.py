@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import struct
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -199,8 +200,7 @@ def misaligned(content: bytes) -> bytes:
     """Every entry gets the target of the one after it: in order, and pointing at real batches."""
     form = ">qi" if content[:4] == bytes(4) else ">ii"  # times here are below 2^32
     entries = list(struct.iter_unpack(form, content)) if content else []
-    pairs = zip(entries, entries[1:], strict=False)
-    return b"".join(struct.pack(form, a[0], b[1]) for a, b in pairs)
+    return b"".join(struct.pack(form, a[0], b[1]) for a, b in pairwise(entries))
 
 
 def garbled(content: bytes, how: str) -> bytes | None:
