@@ -49,16 +49,33 @@ _REBUILT = (INDEX_SUFFIX, TIME_INDEX_SUFFIX)  # can be made from the log at any 
 class Opening:
     """What opening works on, and its result."""
 
-    __slots__ = ("clean", "config", "ops", "path", "recovery_point", "report", "segments")
+    __slots__ = (
+        "clean",
+        "config",
+        "log_start_offset",
+        "ops",
+        "path",
+        "recovery_point",
+        "report",
+        "segments",
+    )
 
     def __init__(
-        self, ops: FileOps, path: str, config: LogConfig, *, clean: bool, recovery_point: int
+        self,
+        ops: FileOps,
+        path: str,
+        config: LogConfig,
+        *,
+        clean: bool,
+        recovery_point: int,
+        log_start_offset: int,
     ) -> None:
         self.ops = ops
         self.path = path
         self.config = config
         self.clean = clean
         self.recovery_point = recovery_point
+        self.log_start_offset = log_start_offset
         self.segments: list[Segment] = []
         self.report = RecoveryReport(clean=clean)
 
@@ -92,10 +109,14 @@ def open_segments(
     log_start_offset: int | None,
 ) -> Opening:
     """Runs the passes; the last of the returned segments is the active one."""
-    if log_start_offset is not None and recovery_point <= log_start_offset:
-        # All that was durable has been deleted on purpose: none of it is missing.
-        recovery_point = 0
-    opening = Opening(ops, path, config, clean=clean, recovery_point=recovery_point)
+    opening = Opening(
+        ops,
+        path,
+        config,
+        clean=clean,
+        recovery_point=recovery_point,
+        log_start_offset=log_start_offset or 0,
+    )
     report = opening.report
     ops.make_dirs(path)
     _tidy_names(opening)
@@ -275,6 +296,8 @@ def _examine_last(opening: Opening) -> None:
     scan = scan_segment(segment, pos)
     _count(report, segment, scan)
     durable = opening.recovery_point
+    if durable <= opening.log_start_offset:
+        durable = 0  # nothing below the log start can be lost: a cut may end there, in a batch
     if opening.clean and scan.tail == "torn":
         durable = max(durable, scan.tail_next_offset)  # all of it was durable when it was closed
     if segment.next_offset < durable:

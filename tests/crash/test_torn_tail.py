@@ -108,6 +108,18 @@ def test_a_torn_batch_that_carries_batches_in_a_value_is_cut_whole() -> None:
     assert (log.next_offset, log.damaged) == (1, [])
 
 
+def test_a_log_cut_to_its_start_inside_a_batch_lost_nothing() -> None:
+    ops = MemoryOps()
+    log = Log.open(DIRECTORY, ops=ops)
+    log.append(batch(4))
+    log.truncate_prefix(2)
+    log.truncate(2)
+    assert (log.log_start_offset, log.next_offset) == (2, 2)
+    again = Log.open(DIRECTORY, ops=ops, recovery_point=2, log_start_offset=2)
+    assert (again.log_start_offset, again.next_offset, again.damaged) == (2, 2, [])
+    assert again.append(batch(1)).base_offset == 2
+
+
 def test_nothing_below_the_recovery_point_is_cut(tmp_path: Path) -> None:
     content = three_batches("none")
     last = headers(content)[2][2]
