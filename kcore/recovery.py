@@ -303,7 +303,8 @@ def _examine_last(opening: Opening) -> None:
     if segment.next_offset < durable:
         # Offsets below the recovery point must never be given out a second time.
         end = scan.tail_end if scan.tail == "torn" else scan.tail_pos
-        segment.add_damage(scan.tail_pos, end, segment.next_offset, durable)
+        first_offset = max(segment.next_offset, opening.log_start_offset)
+        segment.add_damage(scan.tail_pos, end, first_offset, durable)
         segment.seal_at(durable)
         opening.segments.append(opening.segment(durable, create=True))
         return
