@@ -516,6 +516,9 @@ cdef class Log:
             segment = self._active
             pos = segment.find(offset, &h)
             next_offset = h.base_offset if pos < segment.size else segment.next_offset
+            for start, _, first_offset, after in segment.damage:
+                if start < pos and after > offset:      # the cut goes through what is damaged
+                    pos, next_offset = start, min(next_offset, first_offset)
             next_offset = min(next_offset, max(offset, segment.base_offset))
             self.next_offset = next_offset      # before the cut: readers look here first
             segment.cut(pos, next_offset)

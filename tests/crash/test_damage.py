@@ -185,6 +185,21 @@ def test_zeros_at_the_end_of_a_sealed_segment_are_only_space() -> None:
     assert served(log)[0] == BATCH_AT
 
 
+@pytest.mark.parametrize("offset", [0, 1, 2])
+def test_a_cut_goes_through_damage(offset: int) -> None:
+    """An empty active segment behind one whose bytes never arrived: all of it is damage."""
+    ops = MemoryOps()
+    ops.write(f"{DIRECTORY}/{0:020d}.log", bytes(4096))
+    ops.write(f"{DIRECTORY}/{2:020d}.log", b"")
+    log = Log.open(DIRECTORY, ops=ops)
+    assert [(d.first_offset, d.next_offset) for d in log.damaged] == [(0, 2)]
+    log.truncate(offset)
+    assert log.next_offset == (2 if offset == 2 else 0)
+    assert len(log.damaged) == (1 if offset == 2 else 0)
+    assert log.append(batch(1)).base_offset == log.next_offset - 1
+    assert log.read(log.next_offset - 1, 1).size == len(batch(1))
+
+
 def test_a_lost_damage_list_means_everything_is_scanned() -> None:
     spoiled = bytearray(FILES[LOGS[1]])
     spoiled[100] ^= 1
