@@ -211,7 +211,7 @@ def test_the_ready_file_appears_whole(tmp_path: Path) -> None:
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["version"]) == 0
+    assert main(["version"]) == main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("kcore ")
     with pytest.raises(SystemExit) as caught:
         main(["serve", "--help"])

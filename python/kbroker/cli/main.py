@@ -44,6 +44,8 @@ _TOOLS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words == ["--version"]:
+        words = ["version"]
     if words and words[0] in _TOOLS:
         return _run_tool(words[0], words[1:])
     parser = _parser()
