@@ -105,6 +105,7 @@ cdef class IndexFile:
         size = self.ops.size(f)
         if size:
             mapping = Mapping.new(self.ops, f, size)
+            mapping.close_file()
             self.data = mapping.data
             self.mapping = mapping
             self.count = size // self.width

@@ -29,6 +29,8 @@ cdef class Mapping:
     # Whether a span of this file lives, cut from this mapping or an older one (of a log that was
     # closed since, say).
     cdef bint shared(self)
+    # Lets the descriptor go where the mapping does not need it: indexes are only looked into.
+    cdef void close_file(self) noexcept
     # Asks the helper thread to make [pos, pos + size) writable without faults.
     cdef void populate(self, int64_t pos, int64_t size) noexcept
     # 1: the last request is done, 0: under way or none, -1: the kernel refused. Tells once.

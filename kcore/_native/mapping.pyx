@@ -38,6 +38,10 @@ cdef class Mapping:
     cdef bint shared(self):
         return self.spans > 0 or _mappings[self.identity] > 1
 
+    cdef void close_file(self) noexcept:
+        if self.file.fd >= 0:
+            self.file = None
+
     cdef void populate(self, int64_t pos, int64_t size) noexcept:
         populate_submit(&self.job, self.data + pos, size)
 

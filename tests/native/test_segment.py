@@ -164,6 +164,19 @@ def test_removed_files_keep_their_bytes_under_another_name(tmp_path: Path) -> No
     log.close()
 
 
+def test_a_sealed_segment_keeps_one_descriptor(tmp_path: Path) -> None:
+    log = Log.open(tmp_path, segment_bytes=4096, index_interval_bytes=100)
+    before = len(list(Path("/dev/fd").iterdir()))
+    for i in range(400):
+        log.append(batch(1, 100, timestamp=i))
+    log.flush()
+    for offset in range(400):
+        log.read(offset, 1)
+    assert log.offset_for_timestamp(7) == (7, 7)
+    assert len(list(Path("/dev/fd").iterdir())) - before <= len(log.segments())
+    log.close()
+
+
 def test_parts_of_a_log_are_not_made_by_hand() -> None:
     for kind in (Segment, FetchSpan, Log):
         with pytest.raises(TypeError):

@@ -126,7 +126,7 @@ class LogMachine(RuleBasedStateMachine):
             try:
                 span = self.log.read(offset, 1)
             except kcore.DamagedRange as error:
-                assert error.first_offset >= self.flushed
+                assert max(error.first_offset, self.start) >= self.flushed
                 offset = error.next_offset
                 continue
             if span is None:
