@@ -39,6 +39,7 @@ check: $(VENV)/.installed $(VENV)/.tools
 	$(BIN)/python -m pytest -x -q -m "not client and not peer" $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed $(VENV)/.tools
+	@mkdir -p .benchmarks
 	$(BIN)/python -m pytest benches --benchmark-only --benchmark-json=.benchmarks/latest.json -q $(PYTEST_ARGS)
 	$(BIN)/python benches/report.py .benchmarks/latest.json
 
