@@ -19,7 +19,11 @@ import kcore
 from benches.conftest import Row
 
 TOTAL_BYTES = {1 << 10: 16 << 20, 1 << 14: 48 << 20, 1 << 20: 96 << 20}
-TARGETS = {1 << 10: None, 1 << 14: "<= 1.1x of pwrite", 1 << 20: "<= 1.1x of pwrite"}
+TARGETS = {
+    1 << 10: None,
+    1 << 14: "<= 1.1x pwrite, fallocated",
+    1 << 20: "<= 1.1x pwrite, fallocated",
+}
 
 
 def one_batch(size: int) -> bytearray:

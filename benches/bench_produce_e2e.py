@@ -18,10 +18,11 @@ from broker_process import BrokerProcess, running_broker
 import kcore
 
 REPLY_BYTES = 50
+ROUND_TRIPS = 5_000
 TOPIC = "bench"
 SHAPES = {"100 B": (100, 1), "16 KiB": (1024, 15), "900 KiB": (1024, 880)}
-# name of the batch -> requests in flight, requests a round, target
-STREAMS = {"16 KiB": (5, 4000, "K1"), "900 KiB": (5, 100, "K2")}
+# name of the batch -> requests in flight, requests a round
+STREAMS = {"16 KiB": (5, 4000), "900 KiB": (5, 100)}
 
 
 def batch(size: int, count: int) -> bytes:
@@ -50,10 +51,10 @@ def create_topic(broker: BrokerProcess, topic: str) -> None:
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_stream_ours(benchmark: Any, row: Any, broker: BrokerProcess, name: str) -> None:
-    in_flight, count, target = STREAMS[name]
+    in_flight, count = STREAMS[name]
     frame = driver.produce_request(TOPIC, BATCHES[name])
     row(f"produce, {name} batches, 1 connection", "ours", work=count * len(BATCHES[name]),
-        unit="bytes", target=target)  # fmt: skip
+        unit="bytes")  # fmt: skip
     with driver.connections(broker.port, 1) as (connection,):
         driver.produced_offset(driver.call(connection, frame), TOPIC)
         benchmark.pedantic(
@@ -63,7 +64,7 @@ def test_stream_ours(benchmark: Any, row: Any, broker: BrokerProcess, name: str)
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_stream_loopback(benchmark: Any, row: Any, name: str) -> None:
-    in_flight, count, _ = STREAMS[name]
+    in_flight, count = STREAMS[name]
     frame = driver.produce_request(TOPIC, BATCHES[name])
     row(f"produce, {name} batches, 1 connection", "bare loopback",
         work=count * len(BATCHES[name]), unit="bytes")  # fmt: skip
@@ -76,42 +77,39 @@ def test_stream_loopback(benchmark: Any, row: Any, name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("count", [1, 16])
-def test_requests_ours(benchmark: Any, row: Any, broker: BrokerProcess, count: int) -> None:
-    """One 100 B batch in flight on each connection."""
+def round_trips(connection: driver.Connection, frame: bytes) -> list[float]:
+    """Seconds of each of ROUND_TRIPS requests, one in flight; sorted."""
+    seconds = []
+    for _ in range(ROUND_TRIPS):
+        begin = time.perf_counter()
+        driver.call(connection, frame)
+        seconds.append(time.perf_counter() - begin)
+    return sorted(seconds)
+
+
+@pytest.mark.parametrize("percentile", [50, 99])
+def test_round_trip_ours(
+    row: Any, record_value: Any, broker: BrokerProcess, percentile: int
+) -> None:
     frame = driver.produce_request(TOPIC, BATCHES["100 B"])
-    row(f"produce 1 x 100 B, {count} connection(s)", "ours", work=2000, unit="requests",
-        target="K5" if count == 1 else "K6")  # fmt: skip
-    with driver.connections(broker.port, count) as opened:
-        driver.produced_offset(driver.call(opened[0], frame), TOPIC)
-        benchmark.pedantic(driver.one_each, args=(opened, frame, 2000), rounds=7, warmup_rounds=1)
+    row(f"produce 1 x 100 B, round trip, p{percentile}", "ours")
+    with driver.connections(broker.port, 1) as (connection,):
+        driver.produced_offset(driver.call(connection, frame), TOPIC)
+        record_value(round_trips(connection, frame)[ROUND_TRIPS * percentile // 100], "seconds")
 
 
-@pytest.mark.parametrize("count", [1, 16])
-def test_requests_loopback(benchmark: Any, row: Any, count: int) -> None:
+@pytest.mark.parametrize("percentile", [50, 99])
+def test_round_trip_loopback(row: Any, record_value: Any, percentile: int) -> None:
     frame = driver.produce_request(TOPIC, BATCHES["100 B"])
-    row(f"produce 1 x 100 B, {count} connection(s)", "bare loopback", work=2000, unit="requests")
-    with driver.loopback_peer(REPLY_BYTES) as port, driver.connections(port, count) as opened:
-        benchmark.pedantic(driver.one_each, args=(opened, frame, 2000), rounds=7, warmup_rounds=1)
-
-
-@pytest.mark.parametrize("count", [1, 16])
-def test_cpu_of_a_request(row: Any, record_value: Any, broker: BrokerProcess, count: int) -> None:
-    """What a request costs the broker, the kernel's share included."""
-    row(f"broker CPU of a produce 1 x 100 B, {count} connection(s)", "ours", target="K5/K6")
-    frame = driver.produce_request(TOPIC, BATCHES["100 B"])
-    requests = 20_000
-    with driver.connections(broker.port, count) as opened:
-        driver.one_each(opened, frame, 1000)
-        before = broker.cpu_seconds()
-        driver.one_each(opened, frame, requests)
-        record_value((broker.cpu_seconds() - before) / requests, "seconds")
+    row(f"produce 1 x 100 B, round trip, p{percentile}", "bare loopback")
+    with driver.loopback_peer(REPLY_BYTES) as port, driver.connections(port, 1) as (connection,):
+        record_value(round_trips(connection, frame)[ROUND_TRIPS * percentile // 100], "seconds")
 
 
 def test_durable_group_commit(benchmark: Any, row: Any) -> None:
     """`flush.policy=sync`: 64 producers, each acknowledgement behind a grouped fdatasync."""
     row("produce 1 x 100 B, flush.policy=sync, 64 connections", "ours", work=2000,
-        unit="requests", target=">= 20 batches a sync")  # fmt: skip
+        unit="requests")  # fmt: skip
     frame = driver.produce_request(TOPIC, BATCHES["100 B"])
     with running_broker("-o", "flush.policy=sync") as durable:
         create_topic(durable, TOPIC)

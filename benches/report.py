@@ -36,8 +36,14 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
+def format_ratio(ratio: float) -> str:
+    return f"{ratio:.0f}x" if ratio >= 10 else f"{ratio:.2g}x"
+
+
 def describe(info: dict[str, Any], median_seconds: float) -> str:
     """One side's cell: a rate, a time per call, or a figure that is not a time."""
+    if info.get("unit") == "seconds":
+        return format_seconds(float(info["value"]))
     if "value" in info:
         unit = "B" if info["unit"] == "bytes" else str(info["unit"])
         return format_scaled(float(info["value"]), unit)
@@ -54,17 +60,34 @@ def cost(info: dict[str, Any], median_seconds: float) -> float:
     return float(info["value"]) if "value" in info else median_seconds / int(info["work"])
 
 
-def meets(target: str, ratios: dict[str, float]) -> bool | None:
-    """Whether a target such as ">= 15x aiokafka" or "<= 1.25x asyncio" holds; None if it has no
-    number or names no side of this row. ">=" speaks of speed (peer / ours), "<=" of cost."""
-    match = re.match(r"\s*(>=|<=)\s*([\d.]+)x\s*(.*)", target)
-    if match is None or not ratios:
+UNITS = {
+    "ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "MB": 1e6, "GB": 1e9, "MB/s": 1e6, "GB/s": 1e9,
+}  # fmt: skip
+
+
+def meets(
+    target: str, info: dict[str, Any], median_seconds: float, ratios: dict[str, float]
+) -> bool | None:
+    """Whether a target holds; None for text that is none.
+
+    "<= 40 MB", "<= 30 ns", ">= 2 GB/s" speak of ours alone. ">= 15x" is speed, peer's cost over
+    ours, "<= 1.25x import asyncio" cost, ours over the peer's: of the peer named behind it, or
+    else the first.
+    """
+    match = re.fullmatch(r"(>=|<=) ([\d.]+) ?(x|[kMG]?B(?:/s)?|ns|us|ms|s)(?: (.+))?", target)
+    if match is None:
         return None
-    named = match[3].strip()
-    if named and named not in ratios:
+    sign, bound, unit, named = match[1], float(match[2]), match[3], match[4]
+    if unit != "x":
+        ours = cost(info, median_seconds)
+        figure = 1 / ours if unit.endswith("/s") else ours
+        bound *= UNITS[unit]
+    elif not ratios or (named and named not in ratios):
         return None
-    ratio = ratios[named] if named else next(iter(ratios.values()))
-    return ratio >= float(match[2]) if match[1] == ">=" else 1 / ratio <= float(match[2])
+    else:
+        ratio = ratios[named] if named else next(iter(ratios.values()))
+        figure = ratio if sign == ">=" else 1 / ratio
+    return figure >= bound if sign == ">=" else figure <= bound
 
 
 def make_table(report: dict[str, Any]) -> str:
@@ -85,13 +108,13 @@ def make_table(report: dict[str, Any]) -> str:
             for side, pair in peers.items()
         }
         target = str(info.get("target", ""))
-        verdict = meets(target, ratios)
+        verdict = meets(target, info, median, ratios)
         mark = {True: "met", False: "**missed**", None: ""}[verdict]
         lines.append(
             f"| {name} | {describe(info, median)} | "
             + "; ".join(f"{side} {describe(*pair)}" for side, pair in peers.items())
             + " | "
-            + "; ".join(f"{ratio:.2g}x" for ratio in ratios.values())
+            + "; ".join(format_ratio(ratio) for ratio in ratios.values())
             + f" | {target} {mark}".rstrip()
             + " |"
         )
