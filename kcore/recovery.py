@@ -107,8 +107,10 @@ def open_segments(
     clean: bool,
     recovery_point: int,
     log_start_offset: int | None,
+    fresh: bool = False,
 ) -> Opening:
-    """Runs the passes; the last of the returned segments is the active one."""
+    """Runs the passes; the last of the returned segments is the active one. `fresh`: the caller has
+    just made the directory, so there is nothing to look for."""
     opening = Opening(
         ops,
         path,
@@ -118,9 +120,10 @@ def open_segments(
         log_start_offset=log_start_offset or 0,
     )
     report = opening.report
-    ops.make_dirs(path)
-    _tidy_names(opening)
-    _attach(opening)
+    if not fresh:
+        ops.make_dirs(path)
+        _tidy_names(opening)
+        _attach(opening)
     if opening.segments:
         _examine_sealed(opening)
         _examine_last(opening)
@@ -131,7 +134,8 @@ def open_segments(
         # The log start was moved past everything that is left: go on from there.
         active.seal_at(log_start_offset)
         opening.segments.append(opening.segment(log_start_offset, create=True))
-    store_damage(ops, path, opening.segments)
+    if not fresh:
+        store_damage(ops, path, opening.segments)
     report.segments = len(opening.segments)
     report.damaged = damaged_spans(opening.segments)
     return opening

@@ -37,6 +37,7 @@ class Log:
         clean: bool = False,
         recovery_point: int = 0,
         log_start_offset: int | None = None,
+        fresh: bool = False,
         **settings: Any,
     ) -> Log: ...
     @property

@@ -72,12 +72,12 @@ cdef class Log:
 
     @staticmethod
     def open(path, config=None, *, ops=None, bint clean=False, int64_t recovery_point=0,
-             log_start_offset=None, **settings):
+             log_start_offset=None, bint fresh=False, **settings):
         """Opens the log in directory `path`, or makes an empty one.
 
-        `clean`: the caller knows (by its clean-shutdown marker) that the log was closed; then
-        nothing is scanned. Otherwise everything from `recovery_point` on is. Keyword settings
-        change fields of `config`. See `recovery` for what was found.
+        `clean`: the caller knows (by its clean-shutdown marker) that the log was closed; else all
+        from `recovery_point` on is scanned. `fresh`: the directory was just made; it is not read.
+        Keyword settings change fields of `config`. See `recovery` for what was found.
         """
         cdef Log log = Log.__new__(Log)
         if config is None:
@@ -91,7 +91,7 @@ cdef class Log:
         try:
             opening = recovery.open_segments(
                 log.ops, log.path, config, clean=clean, recovery_point=recovery_point,
-                log_start_offset=log_start_offset)
+                log_start_offset=log_start_offset, fresh=fresh)
         except OSError as error:
             raise _disk_error(error) from error
         log._segments = opening.segments

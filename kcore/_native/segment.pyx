@@ -485,8 +485,11 @@ cdef class Segment:
         if (self.times_known and self.max_timestamp >= 0 and self.time_index.loaded
                 and self.time_index.mapping is None):
             self.time_index.add(self.max_timestamp, self.max_timestamp_offset)
-        self.index.store(True)
-        self.time_index.store(True)
+        # Of nothing there is nothing to index: a broker may stop with thousands of empty logs.
+        if (self.size or self.ops.exists(self.index.path)
+                or self.ops.exists(self.time_index.path)):
+            self.index.store(True)
+            self.time_index.store(True)
         return 0
 
     cdef int seal(self, int64_t next_offset) except -1:

@@ -38,6 +38,16 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, *, sync: bool = True
         sync_dir(os.path.dirname(target) or ".")
 
 
+def write_new(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file that is not there yet, in place and without a sync: for a directory that was
+    made a moment ago, in which a crash leaves nothing that anybody relies on."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        _write_all(fd, data)
+    finally:
+        os.close(fd)
+
+
 def remove_if_exists(path: str | os.PathLike[str], *, sync: bool = True) -> bool:
     """Remove `path` durably. False when there was nothing to remove."""
     try:

@@ -425,3 +425,50 @@ def test_below_the_reserve_appends_wait_for_space(
     managed.tick()
     append(managed.partition(), batch(b"a"))
     managed.logs.close()
+
+
+# What a new partition costs
+
+
+def test_a_new_partition_is_a_log_and_a_label(tmp_path: Path) -> None:
+    managed = Managed(tmp_path / "data").open(image())
+    managed.logs.create("t", 0, TOPIC_ID, TopicConfig(managed.config))
+    path = tmp_path / "data" / "t-0"
+    empty = {names.PARTITION_METADATA, names.make_segment_name(0, names.LOG_SUFFIX)}
+    assert set(os.listdir(path)) == empty
+    assert load_partition_metadata(path / names.PARTITION_METADATA).topic_id == TOPIC_ID
+    managed.logs.close()
+    assert set(os.listdir(path)) == empty  # and of no records there is no index
+    again = Managed(tmp_path / "data").open(image(("t", TOPIC_ID, 1)))
+    append(again.partition(), batch(b"a"))
+    assert again.partition().epoch_at(0) == 3
+    again.logs.close()
+    assert names.LEADER_EPOCH_CHECKPOINT in os.listdir(path)
+
+
+def test_a_new_partition_costs_no_look_at_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    managed = Managed(tmp_path / "data").open(image())
+
+    def refuse(path: object) -> list[str]:
+        raise AssertionError(f"{path} was listed")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    managed.logs.create("t", 0, TOPIC_ID, TopicConfig(managed.config))
+    monkeypatch.undo()
+    managed.logs.close()
+
+
+def test_a_crash_before_the_label_was_written(tmp_path: Path) -> None:
+    managed = Managed(tmp_path / "data").open(image())
+    managed.logs.create("t", 0, TOPIC_ID, TopicConfig(managed.config))
+    append(managed.partition(), batch(b"a"))
+    shutil.copytree(tmp_path / "data", tmp_path / "after")
+    label = tmp_path / "after" / "t-0" / names.PARTITION_METADATA
+    label.write_bytes(b"")
+    again = Managed(tmp_path / "after").open(image(("t", TOPIC_ID, 1)))
+    assert again.partition().next_offset == 1
+    assert load_partition_metadata(label).topic_id == TOPIC_ID
+    again.logs.close()
+    managed.logs.close()

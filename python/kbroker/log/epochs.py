@@ -3,8 +3,9 @@
 Every change of leadership gives a partition a new epoch; each batch carries the epoch of the leader
 that appended it. A reader that knows "epoch 5" asks where epoch 5 ended and learns whether its log
 and ours have diverged (KIP-101, KIP-279, KIP-320). The list is short and strictly increasing in
-both columns; it is stored in `leader-epoch-checkpoint` *before* the first append of a new epoch,
-so that no batch can be on disk whose epoch is not in the file.
+both columns; it is stored in `leader-epoch-checkpoint` *before* the first append of a new epoch, so
+that no batch can be on disk whose epoch is not in the file. The epoch of a log's very first batch
+is the exception (`states.py`): until the first snapshot a replay finds it in the batches.
 """
 
 from __future__ import annotations

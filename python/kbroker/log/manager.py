@@ -34,7 +34,7 @@ from kbroker.log.housekeeping import Housekeeping
 from kbroker.log.partition_log import PartitionLog
 from kcore.errors import CoreError, IndexCorrupt
 from kcore.files import names
-from kcore.files.atomic import sync_dir, write_atomic
+from kcore.files.atomic import sync_dir, write_atomic, write_new
 from kcore.files.clean_marker import store_clean_marker, take_clean_marker
 from kcore.files.offset_checkpoint import load_offset_checkpoint
 from kcore.files.partition_metadata import encode_partition_metadata, load_partition_metadata
@@ -148,6 +148,7 @@ class LogManager:
                         topic.topic_id,
                         config,
                         wanted.leader_epoch,
+                        fresh=fresh,
                         labelled=labelled_id is not None,
                         clean=clean or fresh,
                         recovery_point=0 if fresh else recovery_points.get(tp, 0),
@@ -210,23 +211,27 @@ class LogManager:
         config: PartitionConfig,
         leader_epoch: int,
         *,
+        fresh: bool,
         labelled: bool = False,
         clean: bool = True,
         recovery_point: int = 0,
         log_start_offset: int | None = None,
     ) -> Callable[[], PartitionLog]:
         topic, index = tp
+        on_disk = self.data_dir is not None
 
         def open_partition() -> PartitionLog:
             path = self._partition_path(topic, index)
-            if self.data_dir is not None:
-                path.mkdir(exist_ok=True)
-                if not labelled:
-                    # No sync: should a power cut take the file, or the directory, the image makes
-                    # them again. What a flush promises includes the directory (`_flush`).
-                    label = encode_partition_metadata(topic_id)
+            if on_disk and not labelled:
+                # No sync: should a power cut take the file, or the directory, the image makes
+                # them again. What a flush promises includes the directory (`_flush`).
+                label = encode_partition_metadata(topic_id)
+                if fresh:
+                    path.mkdir()
+                    write_new(path / names.PARTITION_METADATA, label)
+                else:
                     write_atomic(path / names.PARTITION_METADATA, label, sync=False)
-                    self._dirs_unsynced = True
+                self._dirs_unsynced = True
             return PartitionLog.open(
                 path,
                 topic=topic,
@@ -238,6 +243,7 @@ class LogManager:
                 clean=clean,
                 recovery_point=recovery_point,
                 log_start_offset=log_start_offset,
+                fresh=fresh and on_disk,
             )
 
         return open_partition
@@ -309,7 +315,7 @@ class LogManager:
             self._set_aside(tp)
         try:
             partition = self._opener(
-                tp, topic_id, PartitionConfig.from_topic(config), leader_epoch
+                tp, topic_id, PartitionConfig.from_topic(config), leader_epoch, fresh=True
             )()
         except (CoreError, OSError):
             if self.data_dir is not None:

@@ -108,8 +108,9 @@ class PartitionLog:
         clean: bool = False,
         recovery_point: int = 0,
         log_start_offset: int | None = None,
+        fresh: bool = False,
     ) -> PartitionLog:
-        """Opens or creates the partition's directory; in memory when `host.ops` is."""
+        """In memory when `host.ops` is. `fresh`: the directory was just made, and is empty."""
         log = Log.open(
             str(path),
             config=LogConfig(
@@ -119,13 +120,14 @@ class PartitionLog:
             clean=clean,
             recovery_point=recovery_point,
             log_start_offset=log_start_offset,
+            fresh=fresh,
         )
         dir_path = path if host.ops is None else None
         try:
             states = PartitionStates(dir_path, host.producers_max)
-            states.load(log, host.clock_ms())
+            if not fresh:
+                states.load(log, host.clock_ms())
             states.epochs.assign(leader_epoch, log.next_offset)
-            states.drop_snapshots(log)
         except BaseException:
             log.close()
             raise
@@ -416,8 +418,7 @@ class PartitionLog:
         self._flush_at_offset = min(INT64_MAX, self.log.next_offset + config.flush_messages)
 
     def delete_records(self, before_offset: int) -> int:
-        """Moves the log start up to `before_offset`; the new log start. KafkaError when that is
-        beyond the high watermark."""
+        """Moves the log start up and returns it. KafkaError when beyond the high watermark."""
         if before_offset > self.high_watermark or before_offset < 0:
             raise KafkaError(
                 errors.OFFSET_OUT_OF_RANGE,
@@ -490,8 +491,7 @@ class PartitionLog:
         return self._producers.expire(now_ms, self._host.producer_expiration_ms)
 
     def close(self) -> None:
-        """Notes the producers, trims, syncs and closes. Idempotent. What nobody wrote to since it
-        was opened has nothing to sync: most partitions, when a broker stops."""
+        """Notes the producers, trims, syncs (what was written to) and closes. Idempotent."""
         due = self.states.take_snapshot(self.log.next_offset)
         if due is not None:
             store_snapshot(*due)

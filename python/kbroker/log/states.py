@@ -44,11 +44,20 @@ REFILL_BYTES = 1 << 20  # before a snapshot: more than five requests of most cli
 class PartitionStates:
     """`dir_path` None: a log in memory, whose state lives and dies with it."""
 
-    __slots__ = ("_dir", "_last_snapshot", "epochs", "notes", "producers", "txns")
+    __slots__ = (
+        "_dir",
+        "_epochs_unsaved",
+        "_last_snapshot",
+        "epochs",
+        "notes",
+        "producers",
+        "txns",
+    )
 
     def __init__(self, dir_path: Path | None, producers_max: int = PRODUCERS_MAX) -> None:
         self._dir = dir_path
         self._last_snapshot = -1
+        self._epochs_unsaved = False
         self.epochs = LeaderEpochCache((), self._store_epochs)
         self.producers = ProducerStates(producers_max)
         self.txns = TxnIndex()
@@ -67,14 +76,19 @@ class PartitionStates:
         self.txns = TxnIndex(row for row in rows if row.last_offset < replay_from)
         self._replay(log, replay_from, now_ms)
         self._repair_txn_files(log, rows)
+        self.drop_snapshots(log)
 
     def _load_epochs(self, log: Log) -> bool:
         entries: list[tuple[int, int]] = []
         known = True
         if self._dir is not None:
+            if self._epochs_unsaved:
+                self._save_epochs(self.epochs.entries())  # a truncation reads them back
             try:
                 loaded = load_epoch_checkpoint(self._dir / names.LEADER_EPOCH_CHECKPOINT)
                 entries = [(entry.leader_epoch, entry.start_offset) for entry in loaded]
+                # A power cut may leave the file out, or empty.
+                known = bool(entries) or log.next_offset == log.log_start_offset
             except IndexCorrupt as error:
                 self.notes.append(f"leader epochs taken from the batches: {error}")
                 known = False
@@ -199,6 +213,12 @@ class PartitionStates:
         """What to hand to `store_snapshot`, off the loop. None when the file is there already."""
         if not self.snapshot_due(next_offset):
             return None
+        if self._epochs_unsaved:
+            # From here on a replay starts at the snapshot, and does not see the older epochs.
+            try:
+                self._save_epochs(self.epochs.entries())
+            except OSError:  # a full disk, a deleted directory: then no snapshot either
+                return None
         self._last_snapshot = next_offset
         return self._file(next_offset, names.SNAPSHOT_SUFFIX), self.producers.snapshot()
 
@@ -236,12 +256,21 @@ class PartitionStates:
     def _store_epochs(self, entries: list[tuple[int, int]]) -> None:
         if self._dir is None:
             return
+        # An epoch that began with the log's first batch is in that batch, where a replay finds it:
+        # the file can wait for the first snapshot, and a new partition costs one file less.
+        self._epochs_unsaved = bool(entries) and entries[-1][1] == 0
+        if not self._epochs_unsaved:
+            self._save_epochs(entries)
+
+    def _save_epochs(self, entries: list[tuple[int, int]]) -> None:
+        if self._dir is None:
+            return
         rows = [EpochEntry(epoch, start_offset) for epoch, start_offset in entries]
-        # Of a log that had nothing when its epoch began nothing is lost with the file, and a
-        # topic of many partitions must not wait for as many syncs.
+        # What a replay finds again needs no sync, nor must many partitions wait for as many.
         sync = rows[-1].start_offset > 0 if rows else True
         path = self._dir / names.LEADER_EPOCH_CHECKPOINT
         write_atomic(path, encode_epoch_checkpoint(rows), sync=sync)
+        self._epochs_unsaved = False
 
 
 def store_snapshot(path: Path, entries: list[ProducerEntry]) -> None:
