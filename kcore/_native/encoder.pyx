@@ -10,7 +10,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
-from libc.stdint cimport INT64_MIN, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
@@ -22,9 +22,7 @@ from kcore._native.crc32c cimport crc32c_copy, crc32c_extend
 from kcore._native.endian cimport store_i16, store_i32, store_i64, store_u32
 from kcore._native.layout cimport *
 from kcore._native.records cimport Pin, check_records, section_of
-from kcore._native.varint cimport (
-    VARINT_BYTES_MAX, varint_size, varlong_size, write_varint, write_varlong,
-)
+from kcore._native.varint cimport VARINT_BYTES_MAX, write_varint, write_varlong
 
 from kcore.errors import LimitExceeded
 
@@ -34,73 +32,57 @@ cdef extern from "Python.h":
 cdef extern from *:
     """
     /* Macros of Python.h on borrowed pointers: usable while another thread waits for the GIL. */
-    #define KCORE_IS_NONE(o) ((o) == Py_None)
-    #define KCORE_IS_BYTES(o) PyBytes_CheckExact(o)
     #define KCORE_BYTES_AT(o) ((const uint8_t *)PyBytes_AS_STRING(o))
     #define KCORE_BYTES_SIZE(o) PyBytes_GET_SIZE(o)
     #define KCORE_LIST_ITEMS(o) (((PyListObject *)(o))->ob_item)
-
-    /* A copy of at most a few hundred bytes without a call: whole steps, then one that overlaps
-     * the end. Never touches a byte outside either range. */
-    static inline void kcore_copy_short(uint8_t *dst, const uint8_t *src, int64_t n) {
-        if (n >= 32) {
-            for (int64_t i = 0; i < n - 32; i += 32)
-                memcpy(dst + i, src + i, 32);
-            memcpy(dst + n - 32, src + n - 32, 32);
-        } else if (n >= 16) {
-            memcpy(dst, src, 16);
-            memcpy(dst + n - 16, src + n - 16, 16);
-        } else if (n >= 8) {
-            memcpy(dst, src, 8);
-            memcpy(dst + n - 8, src + n - 8, 8);
-        } else if (n >= 4) {
-            memcpy(dst, src, 4);
-            memcpy(dst + n - 4, src + n - 4, 4);
-        } else if (n > 0) { /* first, middle and last: all there are of one to three */
-            uint8_t first = src[0], middle = src[n >> 1], last = src[n - 1];
-            dst[0] = first;
-            dst[n >> 1] = middle;
-            dst[n - 1] = last;
-        }
-    }
     """
-    bint KCORE_IS_NONE(PyObject* o) nogil
-    bint KCORE_IS_BYTES(PyObject* o) nogil
     const uint8_t* KCORE_BYTES_AT(PyObject* o) nogil
     Py_ssize_t KCORE_BYTES_SIZE(PyObject* o) nogil
     PyObject** KCORE_LIST_ITEMS(object o)
-    void kcore_copy_short(uint8_t* dst, const uint8_t* src, int64_t n) nogil
+
+cdef extern from "recordwrite.h" nogil:
+    enum:
+        KCORE_SHORT_BYTES_MAX
+        KCORE_FUSED_BYTES_MIN
+        KCORE_COLUMN_NULLS
+        KCORE_COLUMN_LIST
+        KCORE_COLUMN_32
+        KCORE_COLUMN_64
+
+    ctypedef struct Column "kcore_column":
+        int kind
+        PyObject** items
+        const uint8_t* data
+        int64_t data_size
+        const int32_t* offsets32
+        const int64_t* offsets64
+        const uint8_t* valid
+        int64_t first
+
+    ctypedef struct Plan "kcore_plan":
+        int64_t count
+        Column keys
+        Column values
+        const int64_t* timestamps
+        int64_t base_timestamp
+        const uint8_t* headers
+        const int64_t* header_ends
+
+    void kcore_copy_short(uint8_t* dst, const uint8_t* src, int64_t n)
+    int64_t kcore_column_at(const Column* c, int kind, int64_t i, const uint8_t** p)
+    int64_t kcore_delta(const Plan* plan, int64_t i)
+    int64_t kcore_headers_size(const Plan* plan, int64_t i)
+    int64_t kcore_body_size(
+        int64_t i, int64_t delta, int64_t key_size, int64_t value_size, int64_t headers_size
+    )
+    int64_t kcore_measure(const Plan* plan)
+    int64_t kcore_headers_quick(PyObject* given, uint8_t* out, int64_t room)
+    uint8_t* kcore_write_run(const Plan* plan, int64_t* at, uint8_t* p, int64_t room)
 
 cdef enum:
+    HEADERS_ROOM_BYTES = 512     # kept free, so that the usual header section fits
     CRC_BEHIND_BYTES = 24 * 1024 # how far the CRC may lag: still in the first-level cache
-    SHORT_BYTES_MAX = 512        # copied inline; above it memcpy wins
-    FUSED_BYTES_MIN = 4 * 1024   # from here a value is copied and summed in one pass
     NOGIL_BYTES_MIN = 128 * 1024 # about 10 us of work: now other threads gain from the GIL
-
-cdef enum ColumnKind:
-    COLUMN_NULLS = 0  # every value null
-    COLUMN_LIST = 1   # a list of bytes or None
-    COLUMN_32 = 2     # a buffer and int32 offsets
-    COLUMN_64 = 3     # a buffer and int64 offsets
-
-cdef struct Column:
-    ColumnKind kind
-    PyObject** items
-    const uint8_t* data
-    const int32_t* offsets32
-    const int64_t* offsets64
-    const uint8_t* valid   # Arrow's validity bitmap, or NULL
-    int64_t first          # Arrow: index of the first value in offsets and bitmap
-
-cdef struct Plan:
-    int64_t count
-    Column keys
-    Column values
-    const int64_t* timestamps    # NULL: all are base_timestamp
-    int64_t base_timestamp
-    int64_t max_timestamp
-    const uint8_t* headers       # encoded header sections, one after the other; NULL: none
-    const int64_t* header_ends
 
 
 # --------------------------------------------------------------------- public
@@ -136,7 +118,6 @@ def encode(
     plan.count = value_source.count
     plan.timestamps = times.each
     plan.base_timestamp = times.first
-    plan.max_timestamp = times.largest
     plan.headers = header_source.data
     plan.header_ends = header_source.ends
     h.base_offset = base_offset
@@ -185,7 +166,7 @@ cdef object _build(Plan* plan, BatchHeader* h, _Source values, _Source keys, int
     cdef int64_t size
     values.fill(&plan.values)
     keys.fill(&plan.keys)
-    size = _measure(plan, keys.data_size(), values.data_size())
+    size = kcore_measure(plan)
     if size < 0:  # rare: byte-like objects in a list, or wrong arguments
         if not (values.made_plain() | keys.made_plain()):
             raise TypeError("the values changed while they were encoded")
@@ -197,7 +178,7 @@ cdef object _build(Plan* plan, BatchHeader* h, _Source values, _Source keys, int
     cdef uint8_t* p = <uint8_t*>PyBytes_AS_STRING(batch)
     _store_header(p, h, BATCH_HEADER_BYTES + size)
     cdef uint32_t crc = crc32c_extend(0, p + BATCH_CRC_FROM, BATCH_HEADER_BYTES - BATCH_CRC_FROM)
-    if plan.values.kind == COLUMN_LIST or plan.keys.kind == COLUMN_LIST or size < NOGIL_BYTES_MIN:
+    if plan.values.kind == KCORE_COLUMN_LIST or plan.keys.kind == KCORE_COLUMN_LIST or size < NOGIL_BYTES_MIN:
         _write_records(plan, p + BATCH_HEADER_BYTES, &crc)
     else:
         with nogil:
@@ -257,151 +238,58 @@ cdef void _store_header(uint8_t* p, const BatchHeader* h, int64_t size) noexcept
     store_i32(p + BATCH_RECORD_COUNT_AT, h.record_count)
 
 
-
-# --------------------------------------------------------------------- the two passes
-
-cdef inline int64_t _column_at(const Column* column, int64_t i, const uint8_t** p) noexcept nogil:
-    """Size and place of value i; -1: null."""
-    cdef PyObject* item
-    cdef int64_t start
-    if column.kind == COLUMN_NULLS:
-        return -1
-    if column.kind == COLUMN_LIST:
-        item = column.items[i]
-        if KCORE_IS_NONE(item):
-            return -1
-        p[0] = KCORE_BYTES_AT(item)
-        return KCORE_BYTES_SIZE(item)
-    i += column.first
-    if column.valid != NULL and not (column.valid[i >> 3] >> (i & 7)) & 1:
-        return -1
-    if column.kind == COLUMN_32:
-        start = column.offsets32[i]
-        p[0] = column.data + start
-        return column.offsets32[i + 1] - start
-    start = column.offsets64[i]
-    p[0] = column.data + start
-    return column.offsets64[i + 1] - start
-
-
-cdef inline int64_t _checked_size(
-    const Column* column, int64_t i, int64_t data_size
-) noexcept nogil:
-    """Size of value i; -1: null; -2: it is no bytes, or not within the buffer."""
-    cdef PyObject* item
-    cdef const uint8_t* p = column.data
-    cdef int64_t size
-    if column.kind == COLUMN_NULLS:
-        return -1
-    if column.kind == COLUMN_LIST:
-        item = column.items[i]
-        if KCORE_IS_BYTES(item):
-            return KCORE_BYTES_SIZE(item)
-        return -1 if KCORE_IS_NONE(item) else -2
-    size = _column_at(column, i, &p)
-    if size < 0:
-        return -1 if size == -1 and _is_null(column, i) else -2
-    if p < column.data or size > data_size or p - column.data > data_size - size:
-        return -2
-    return size
-
-
-cdef inline bint _is_null(const Column* column, int64_t i) noexcept nogil:
-    i += column.first
-    return column.valid != NULL and not (column.valid[i >> 3] >> (i & 7)) & 1
-
-
-cdef inline int64_t _body_size(
-    const Plan* plan, int64_t i, int64_t key_size, int64_t value_size, int64_t headers_size
-) noexcept nogil:
-    cdef int64_t size = 1 + varint_size(<int32_t>i) + headers_size
-    size += 1 if plan.timestamps == NULL else varlong_size(_delta(plan, i))
-    size += varint_size(<int32_t>key_size) + (key_size if key_size > 0 else 0)
-    return size + varint_size(<int32_t>value_size) + (value_size if value_size > 0 else 0)
-
-
-cdef inline int64_t _delta(const Plan* plan, int64_t i) noexcept nogil:
-    if plan.timestamps == NULL:
-        return 0
-    return <int64_t>(<uint64_t>plan.timestamps[i] - <uint64_t>plan.base_timestamp)
-
-
-cdef inline int64_t _headers_size(const Plan* plan, int64_t i) noexcept nogil:
-    if plan.headers == NULL:
-        return 1  # the count, zero
-    return plan.header_ends[i] - (plan.header_ends[i - 1] if i else 0)
-
-
-cdef int64_t _measure(const Plan* plan, int64_t keys_size, int64_t values_size) noexcept nogil:
-    """Bytes that the records take, exactly; -1 if a key or value cannot be; or above the bound.
-
-    Exactly, because shrinking the batch afterwards would make the allocator hand out untouched
-    pages for every large batch: their faults cost more than all the rest.
-    """
-    cdef int64_t i, key_size, value_size, headers_size, body, total = 0
-    for i in range(plan.count):
-        key_size = _checked_size(&plan.keys, i, keys_size)
-        value_size = _checked_size(&plan.values, i, values_size)
-        if key_size < -1 or value_size < -1:
-            return -1
-        headers_size = _headers_size(plan, i)
-        if (
-            key_size > BATCH_BYTES_MAX
-            or value_size > BATCH_BYTES_MAX
-            or headers_size > BATCH_BYTES_MAX
-        ):
-            return BATCH_BYTES_MAX + 1
-        body = _body_size(plan, i, key_size, value_size, headers_size)
-        if body > BATCH_BYTES_MAX:
-            return body
-        total += varint_size(<int32_t>body) + body
-    return total
-
+# --------------------------------------------------------------------- writing
 
 cdef void _write_records(const Plan* plan, uint8_t* out, uint32_t* crc) noexcept nogil:
     """Writes all records, as measured. `crc` (or NULL) is continued over them."""
     cdef uint8_t* p = out
     cdef uint8_t* summed = out  # the CRC has come this far
-    cdef const uint8_t* key = NULL
-    cdef const uint8_t* value = NULL
-    cdef const uint8_t* headers = plan.headers
-    cdef int64_t i, key_size, value_size, headers_size
-    for i in range(plan.count):
-        key_size = _column_at(&plan.keys, i, &key)
-        value_size = _column_at(&plan.values, i, &value)
-        headers_size = _headers_size(plan, i)
-        p = write_varint(p, <int32_t>_body_size(plan, i, key_size, value_size, headers_size))
-        p[0] = 0  # attributes: none are defined
-        p = write_varlong(p + 1, _delta(plan, i))
-        p = write_varint(p, <int32_t>i)
-        p = write_varint(p, <int32_t>key_size)
-        if key_size > 0:
-            p = _put(p, key, key_size, &summed, crc)
-        p = write_varint(p, <int32_t>value_size)
-        if value_size > 0:
-            p = _put(p, value, value_size, &summed, crc)
-        if headers == NULL:
-            p[0] = 0
-        else:
-            if headers_size <= SHORT_BYTES_MAX:
-                kcore_copy_short(p, headers, headers_size)
-            else:
-                memcpy(p, headers, <size_t>headers_size)
-            headers += headers_size
-        p += headers_size
+    cdef int64_t i = 0
+    while i < plan.count:
+        p = kcore_write_run(plan, &i, p, CRC_BEHIND_BYTES)
         if crc != NULL and p - summed >= CRC_BEHIND_BYTES:
             crc[0] = crc32c_extend(crc[0], summed, <size_t>(p - summed))
             summed = p
+        else:
+            p = _write_record(plan, i, p, &summed, crc)
+            i += 1
     if crc != NULL:
         crc[0] = crc32c_extend(crc[0], summed, <size_t>(p - summed))
+
+
+cdef uint8_t* _write_record(
+    const Plan* plan, int64_t i, uint8_t* p, uint8_t** summed, uint32_t* crc
+) noexcept nogil:
+    """Any record, and not a byte behind it."""
+    cdef const uint8_t* key = NULL
+    cdef const uint8_t* value = NULL
+    cdef int64_t key_size = kcore_column_at(&plan.keys, plan.keys.kind, i, &key)
+    cdef int64_t value_size = kcore_column_at(&plan.values, plan.values.kind, i, &value)
+    cdef int64_t headers_size = kcore_headers_size(plan, i)
+    cdef int64_t delta = kcore_delta(plan, i)
+    p = write_varint(p, <int32_t>kcore_body_size(i, delta, key_size, value_size, headers_size))
+    p[0] = 0  # attributes: none are defined
+    p = write_varlong(p + 1, delta)
+    p = write_varint(p, <int32_t>i)
+    p = write_varint(p, <int32_t>key_size)
+    if key_size > 0:
+        p = _put(p, key, key_size, summed, crc)
+    p = write_varint(p, <int32_t>value_size)
+    if value_size > 0:
+        p = _put(p, value, value_size, summed, crc)
+    if plan.headers == NULL:
+        p[0] = 0
+    else:
+        memcpy(p, plan.headers + plan.header_ends[i] - headers_size, <size_t>headers_size)
+    return p + headers_size
 
 
 cdef inline uint8_t* _put(
     uint8_t* p, const uint8_t* src, int64_t size, uint8_t** summed, uint32_t* crc
 ) noexcept nogil:
-    if size <= SHORT_BYTES_MAX:
+    if size <= KCORE_SHORT_BYTES_MAX:
         kcore_copy_short(p, src, size)
-    elif size < FUSED_BYTES_MIN or crc == NULL:
+    elif size < KCORE_FUSED_BYTES_MIN or crc == NULL:
         memcpy(p, src, <size_t>size)
     else:
         crc[0] = crc32c_extend(crc[0], summed[0], <size_t>(p - summed[0]))
@@ -426,7 +314,7 @@ cdef class _Source:
 
     cdef str name
     cdef int64_t count
-    cdef ColumnKind kind
+    cdef int kind
     cdef list items
     cdef Pin data
     cdef Pin offsets
@@ -437,7 +325,7 @@ cdef class _Source:
     cdef _Source of(str name, given):
         cdef _Source s = _Source.__new__(_Source)
         s.name = name
-        s.kind = COLUMN_NULLS
+        s.kind = KCORE_COLUMN_NULLS
         if given is None:
             return s
         if type(given) is list:
@@ -451,7 +339,7 @@ cdef class _Source:
         return s
 
     cdef int take_list(self, list items) except -1:
-        self.kind = COLUMN_LIST
+        self.kind = KCORE_COLUMN_LIST
         self.items = items
         self.count = len(items)
         return 0
@@ -460,7 +348,7 @@ cdef class _Source:
         self.data = Pin.of(data)
         cdef int64_t width
         self.offsets = _integers(self.name + " offsets", offsets, &width)
-        self.kind = COLUMN_32 if width == 4 else COLUMN_64
+        self.kind = KCORE_COLUMN_32 if width == 4 else KCORE_COLUMN_64
         self.count = self.offsets.view.len // width - 1
         if self.count < 0:
             raise ValueError(
@@ -478,7 +366,7 @@ cdef class _Source:
         valid, offsets, data = array.buffers()
         self.count = len(array)
         self.first = array.offset
-        self.kind = COLUMN_64 if kind.startswith("large") else COLUMN_32
+        self.kind = KCORE_COLUMN_64 if kind.startswith("large") else KCORE_COLUMN_32
         self.valid = None if valid is None or not array.null_count else Pin.of(valid)
         if self.count == 0:
             return 0
@@ -486,21 +374,20 @@ cdef class _Source:
         self.data = Pin.of(b"" if data is None else data)
         return 0
 
-    cdef int64_t data_size(self) noexcept:
-        return 0 if self.data is None else self.data.view.len
-
     cdef void fill(self, Column* column) noexcept:
         column.kind = self.kind
         column.first = self.first
         column.items = NULL
         column.data = NULL
+        column.data_size = 0
         column.offsets32 = NULL
         column.offsets64 = NULL
         column.valid = NULL
-        if self.kind == COLUMN_LIST:
+        if self.kind == KCORE_COLUMN_LIST:
             column.items = KCORE_LIST_ITEMS(self.items)
         if self.data is not None:
             column.data = <const uint8_t*>self.data.view.buf
+            column.data_size = self.data.view.len
         if self.offsets is not None:
             column.offsets32 = <const int32_t*>self.offsets.view.buf
             column.offsets64 = <const int64_t*>self.offsets.view.buf
@@ -509,9 +396,9 @@ cdef class _Source:
 
     cdef bint made_plain(self) except -1:
         """Whether the list held other byte-like objects, which are bytes now; else raises."""
-        if self.kind == COLUMN_NULLS:
+        if self.kind == KCORE_COLUMN_NULLS:
             return False
-        if self.kind != COLUMN_LIST:
+        if self.kind != KCORE_COLUMN_LIST:
             raise ValueError(f"{self.name}: offsets must ascend and stay within the buffer")
         plain = []
         for index, item in enumerate(self.items):
@@ -553,11 +440,14 @@ cdef object _longs(given):
     cdef Py_ssize_t i = 0, count = len(given)
     cdef object room = PyBytes_FromStringAndSize(NULL, 8 * count)
     cdef int64_t* p = <int64_t*>PyBytes_AS_STRING(room)
-    for item in given:
+    cdef list items = given if type(given) is list else list(given)
+    for item in items:
         if i == count:
             break
         p[i] = item
         i += 1
+    if i != count:
+        raise ValueError("the timestamps changed while they were encoded")
     return memoryview(room).cast("q")
 
 
@@ -623,10 +513,23 @@ cdef class _Headers:
         h.ends = <int64_t*>malloc(<size_t>(8 * (count + 1)))
         if h.ends == NULL:
             raise MemoryError()
-        for one in given:
-            h.add_record(one, i)
+        # A list of the caller's, because other objects may run code when they are iterated.
+        cdef list records = given if type(given) is list else list(given)
+        cdef int64_t size
+        for one in records:
+            if i == count:
+                break
+            if h.room - h.size < HEADERS_ROOM_BYTES:
+                h.grow(HEADERS_ROOM_BYTES)
+            size = kcore_headers_quick(<PyObject*>one, h.data + h.size, h.room - h.size)
+            if size >= 0:
+                h.size += size
+            else:
+                h.add_record(one, i)
             h.ends[i] = h.size
             i += 1
+        if i != count:
+            raise ValueError("the headers changed while they were encoded")
         return h
 
     cdef int add_record(self, one, int64_t index) except -1:
@@ -675,7 +578,7 @@ cdef class _Headers:
         self.add_size(size)
         if self.room - self.size < size:
             self.grow(size)
-        if size <= SHORT_BYTES_MAX:
+        if size <= KCORE_SHORT_BYTES_MAX:
             kcore_copy_short(self.data + self.size, p, size)
         else:
             memcpy(self.data + self.size, p, <size_t>size)

@@ -49,6 +49,30 @@ def test_large_batches_byte_for_byte(size: int, count: int) -> None:
     assert kcore.encode(values, timestamps=7) == want
 
 
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 66, 8191, 8192, 8193, 8194])
+def test_where_offsets_and_sizes_grow_a_byte(count: int) -> None:
+    """Values-only records go through writers of their own, which reuse what stays the same."""
+    sizes = (0, 0, 54, 55, 56, 57, 58, 59, 60, 0, 63, 64, 64, 64, 65)
+    values: list[bytes | None] = [b"v" * sizes[i % len(sizes)] for i in range(count)]
+    values[count // 2] = None
+    batch = kcore.encode(values, timestamps=7)
+    assert batch == encode([Record(i, 7, None, v) for i, v in enumerate(values)])
+    same = [b"x" * 57] * count
+    expected = encode([Record(i, 7, None, v) for i, v in enumerate(same)])
+    assert kcore.encode(same, timestamps=7) == expected
+    buffer, bounds = b"".join(same), np.arange(count + 1) * 57
+    for kind in (np.int32, np.int64):
+        pair = (buffer, bounds.astype(kind))
+        assert kcore.encode(pair, timestamps=7) == expected
+
+
+def test_a_batch_of_more_than_a_million_records() -> None:
+    count = (1 << 20) + 3
+    columns = kcore.decode(kcore.encode([b"ab"] * count))
+    assert (columns.offsets == np.arange(count)).all()
+    assert bytes(columns.buffer[columns.value_bounds[-1][0] : columns.value_bounds[-1][1]]) == b"ab"
+
+
 def test_header_fields() -> None:
     data = kcore.encode(
         [b"v"] * 3,
