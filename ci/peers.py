@@ -1,6 +1,6 @@
 """Fetches the programs that tests compare us with: a JVM Kafka, and kcat.
 
-They go into a cache outside the repository ($KCORE_PEERS_DIR, else ~/.cache/kcore-peers). Kafka is
+They go into a cache outside the repository ($KAFKA_PEERS_DIR, else ~/.cache/kcore-peers). Kafka is
 its published jars with all they depend on, copied by Maven from a generated pom; the Debian
 programs are installed where we are root and they are missing. Running it again costs nothing;
 `--check` only says what is there. Exit code 0: every peer is usable; 1: one is not; 2: usage.
@@ -28,7 +28,7 @@ DEBIAN_PACKAGES: Final = {"java": "default-jre-headless", "mvn": "maven", "kcat"
 
 def peers_dir() -> Path:
     """The cache. Tests look here too (tests/peers.py)."""
-    chosen = os.environ.get("KCORE_PEERS_DIR")
+    chosen = os.environ.get("KAFKA_PEERS_DIR")
     return Path(chosen) if chosen else Path.home() / ".cache" / "kcore-peers"
 
 
