@@ -156,6 +156,28 @@ def test_few_descriptors_left_pause_accepting_and_keep_the_rest_for_files(
     assert "too few file descriptors left" in caplog.text
 
 
+def test_a_rush_of_newcomers_waits_in_the_backlog(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "ACCEPT_PAUSE_MS", 20)
+    monkeypatch.setattr(limits, "ACCEPTS_PER_SWEEP_MAX", 2)
+    monkeypatch.setattr(limits, "SWEEP_INTERVAL_MS", 3_600_000)  # the test sweeps by itself
+
+    async def test() -> None:
+        async with Harness(echo) as h:
+            clients = [await h.connect() for _ in range(3)]
+            for client in clients:
+                client.send(PRODUCE, 3, 1, b"x")
+            assert await clients[1].receive() == (1, b"PLAINTEXT:x")
+            await h.until(lambda: "too many new connections" in caplog.text)
+            assert h.metrics.connections_accepted == 2
+            h.server.sweep()
+            assert await clients[2].receive() == (1, b"PLAINTEXT:x"), "it was not refused"
+
+    with caplog.at_level(logging.WARNING):
+        run(test)
+
+
 @pytest.mark.parametrize("uvloop", [True, False], ids=["uvloop", "asyncio"])
 def test_out_of_descriptors_on_accept_pauses(
     uvloop: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -30,10 +30,11 @@ STOP_GRACE_MS_MAX = 1_000  # of the two seconds a stop may take; syncs need the 
 # All connections together
 CONNECTIONS_MAX = 10_000
 CONNECTIONS_PER_IP_MAX = 1_000
+ACCEPTS_PER_SWEEP_MAX = 5_000  # about a second's; what is more waits in the backlog
 FDS_RESERVED = 64  # kept free for segments, indexes and the metadata store
 RECEIVED_BYTES_MAX = 256 * MIB  # unfinished requests; then reading pauses everywhere
 RECEIVED_BYTES_RESUME = RECEIVED_BYTES_MAX // 2
-ACCEPT_PAUSE_MS = 500  # after running out of descriptors
+ACCEPT_PAUSE_MS = 500  # after running out of descriptors, or after too many newcomers
 
 # Tables
 PARTITIONS_PER_REQUEST_MAX = 10_000

@@ -87,6 +87,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop
         self._sessions: set[Session] = set()
         self._taken = 0  # accepted and not gone, whether or not the loop has them yet
+        self._accepted_since_sweep = 0
         self._per_ip: dict[str, int] = {}
         self._over_budget: dict[Session, None] = {}  # in the order they came
         self._finisher: Session | None = None
@@ -152,6 +153,9 @@ class Server:
 
     def _accept(self, listener: Listener) -> None:
         for _ in range(_ACCEPTS_PER_WAKE_UP):
+            if self._accepted_since_sweep >= limits.ACCEPTS_PER_SWEEP_MAX:
+                self._pause_accepting(listener, "too many new connections at once")
+                return
             try:
                 sock, peer = listener.sock.accept()
             except (BlockingIOError, InterruptedError):
@@ -163,6 +167,7 @@ class Server:
                     raise
                 self._pause_accepting(listener, f"cannot accept: {error.strerror}")
                 return
+            self._accepted_since_sweep += 1
             if sock.fileno() >= self._fd_ceiling:
                 sock.close()
                 self.metrics.connections_refused += 1
@@ -292,6 +297,7 @@ class Server:
     def sweep(self) -> None:
         """Holds every connection to its deadlines, as of the clock."""
         self.now_ms = self.clock.monotonic_ms()
+        self._accepted_since_sweep = 0
         for session in list(self._sessions):
             session.sweep(self.now_ms)
         self._share_budget()
