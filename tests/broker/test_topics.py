@@ -512,3 +512,29 @@ def test_values_that_are_no_metadata_are_refused(tmp_path: Path, key: bytes, val
         return
     with pytest.raises(CoreError):
         opened(nothing, on_disk(tmp_path))
+
+
+def test_listeners_hear_of_changes_that_can_be_seen_already() -> None:
+    async def test() -> None:
+        admin = await Admin.open()
+        heard: list[object] = []
+
+        def broken() -> None:
+            raise RuntimeError("a listener's own fault")
+
+        admin.topics.on_changed.append(broken)
+        admin.topics.on_changed.append(lambda: heard.append(sorted(admin.topics.image.topics)))
+        admin.topics.on_deleted.append(lambda gone: heard.extend(topic.name for topic in gone))
+        await admin.topics.create_topics([NewTopic("a"), NewTopic("b")])
+        await admin.topics.create_partitions("a", 2)
+        await admin.topics.delete_topics(["a", "none"])
+        assert heard == [["a", "b"], ["a", "b"], "a", ["b"]]
+        heard.clear()
+        await admin.topics.create_topics([NewTopic("c")], validate_only=True)
+        await admin.topics.create_topics([NewTopic("b")])
+        await admin.topics.create_partitions("b", 9, validate_only=True)
+        await admin.topics.edit_topic_configs("b", [ConfigOp(SET, "retention.ms", "1")])
+        await admin.topics.delete_topics(["none"])
+        assert heard == [], "nothing came or went"
+
+    run(test)

@@ -300,6 +300,19 @@ def _listener_problems(
     return problems
 
 
+def check_dynamic(name: str, overrides: Mapping[str, str]) -> None:
+    """ConfigError when a key cannot change while the broker runs, or, for the empty `name` that
+    stands for all brokers, not for all of them."""
+    for key_name in overrides:
+        key = BrokerConfig.KEYS.get(key_name)
+        if key is None:
+            continue  # the config object refuses it, with the nearest name
+        if key.mode is UpdateMode.READ_ONLY:
+            raise ConfigError(f"{key_name} cannot be changed while the broker runs")
+        if not name and key.mode is UpdateMode.PER_BROKER:
+            raise ConfigError(f"{key_name} can only be set for one broker, not for all")
+
+
 BrokerConfig.KEYS = MappingProxyType(keys_of(BrokerConfig))
 BrokerConfig._DEFAULTS = MappingProxyType(
     {key.attr: key.default for key in BrokerConfig.KEYS.values()}

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kbroker.base import errors
+from kbroker.base.broker_config import check_dynamic
 from kbroker.base.check import invariant
-from kbroker.base.config import BrokerConfig, ConfigError, TopicConfig, UpdateMode
+from kbroker.base.config import BrokerConfig, ConfigError, TopicConfig
 from kbroker.base.config_ops import ConfigOp, apply_ops
 from kbroker.base.errors import KafkaError
 from kbroker.base.ids import is_usable_id, make_uuid
@@ -38,6 +39,7 @@ from kbroker.meta.placement import Candidate
 from kbroker.meta.store.base import MetadataStore
 from kbroker.meta.topic_rules import (
     NewTopic,
+    check_free,
     check_name,
     check_partition_limit,
     checked_topic_config,
@@ -70,6 +72,11 @@ class TopicService:
     def __init__(self, store: MetadataStore, config: BrokerConfig, node_id: int, rng: Rng) -> None:
         self.config = config
         self.answers = AnswerCache()
+        # Plain calls, made after the change is in `image` and before its caller is answered:
+        # the topics that went; topics or partitions came or went; the group configured anew.
+        self.on_deleted: list[Callable[[Sequence[TopicImage]], None]] = []
+        self.on_changed: list[Callable[[], None]] = []
+        self.on_group_config: list[Callable[[str], None]] = []
         self._image = ClusterImage()
         self._store = TopicStore(store)
         self._node_id = node_id
@@ -201,6 +208,7 @@ class TopicService:
                 await self._store.undo_grow(topic, grown)
                 raise failure
             self._publish(self.image.with_topics(revision, put=[grown]))
+            _tell(self.on_changed)
             return grown
 
     # Configuration
@@ -304,6 +312,8 @@ class TopicService:
         for topic in made:
             self._names[collision_key(topic.name)] = topic.name
         self._publish(self.image.with_topics(revision, put=made))
+        if made:
+            _tell(self.on_changed)
         return [
             failed.get(outcome.name, outcome) if isinstance(outcome, TopicImage) else outcome
             for outcome in outcomes
@@ -316,16 +326,7 @@ class TopicService:
         for new in wanted:
             try:
                 check_name(new.name)
-                taken = names.get(collision_key(new.name))
-                if taken == new.name:
-                    raise KafkaError(
-                        errors.TOPIC_ALREADY_EXISTS, f"Topic '{new.name}' already exists."
-                    )
-                if taken is not None:
-                    raise KafkaError(
-                        errors.INVALID_TOPIC_EXCEPTION,
-                        f"Topic '{new.name}' collides with existing topic: {taken}.",
-                    )
+                check_free(new.name, names)
                 brokers = self._brokers()
                 start = self._rng.below(len(brokers))
                 topic = plan_topic(new, self._new_topic_id(), self.config, brokers, start=start)
@@ -415,6 +416,8 @@ class TopicService:
                     self._services.purgatory.wake((topic.topic_id, partition.index))
                 self._services.metrics.drop_topic(topic.name)
             await asyncio.sleep(0)
+        _tell(self.on_deleted, doomed)
+        _tell(self.on_changed)
         return None
 
     async def _change_topic_configs(
@@ -444,7 +447,7 @@ class TopicService:
         async with self._lock:
             try:
                 overrides = compute(self.image.broker_configs.get(name, NO_CONFIGS))
-                _check_dynamic(name, overrides)
+                check_dynamic(name, overrides)
                 changed = (
                     self.config.with_dynamic(dynamic_broker=overrides)
                     if name
@@ -483,13 +486,10 @@ def _only(outcomes: Sequence[Outcome]) -> TopicImage:
     return outcomes[0]
 
 
-def _check_dynamic(name: str, overrides: Mapping[str, str]) -> None:
-    """ConfigError when a key cannot change while the broker runs, or not for all brokers."""
-    for key_name in overrides:
-        key = BrokerConfig.KEYS.get(key_name)
-        if key is None:
-            continue  # the config object refuses it, with the nearest name
-        if key.mode is UpdateMode.READ_ONLY:
-            raise ConfigError(f"{key_name} cannot be changed while the broker runs")
-        if not name and key.mode is UpdateMode.PER_BROKER:
-            raise ConfigError(f"{key_name} can only be set for one broker, not for all")
+def _tell(hooks: Sequence[Callable[..., None]], *args: object) -> None:
+    """What is told has happened and is stored: a listener that fails cannot take it back."""
+    for hook in hooks:
+        try:
+            hook(*args)
+        except Exception:
+            log.exception("a listener to changes of metadata failed")

@@ -56,6 +56,18 @@ def collision_key(name: str) -> str:
     return name.replace(".", "_")
 
 
+def check_free(name: str, taken: Mapping[str, str]) -> None:
+    """`taken`: the names there are, by their collision keys."""
+    holder = taken.get(collision_key(name))
+    if holder == name:
+        raise KafkaError(errors.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+    if holder is not None:
+        raise KafkaError(
+            errors.INVALID_TOPIC_EXCEPTION,
+            f"Topic '{name}' collides with existing topic: {holder}.",
+        )
+
+
 def plan_topic(
     new: NewTopic,
     topic_id: bytes,
