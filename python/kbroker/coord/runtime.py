@@ -1,0 +1,321 @@
+"""The engine under every coordinator: runs operations of shards and writes what they decide.
+
+    write(index, op):  op(shard) -> Result  ->  replay its records  ->  append them as one batch
+                       ->  applied()  ->  wait for the high watermark  ->  committed(), answer
+    read(index, op):   op(shard) -> response  ->  wait until what it may have seen is committed
+
+An append that is refused rolls the replayed records back, so that state and log agree after every
+write. A write whose records wait longer than `commit_timeout_ms` below the high watermark is
+answered REQUEST_TIMED_OUT, as the coordinator's clients know it; its records stay, and `committed`
+still runs when they are safe.
+
+Sans-I/O: one owner calls everything, time comes from a clock, waking up from `arm`. Nothing here
+knows what groups or transactions are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from kbroker.base import errors
+from kbroker.base.check import invariant
+from kbroker.base.clock import Clock
+from kbroker.base.errors import KafkaError
+from kbroker.coord.result import Answer, Result
+from kbroker.coord.shard import Shard
+from kbroker.coord.timers import Timers
+from kbroker.coord.writer import PartitionWriter
+
+log = logging.getLogger("kbroker.coord")
+
+S = TypeVar("S", bound=Shard)
+R = TypeVar("R")
+
+# What a client of a coordinator must hear instead of the append's own error (KAFKA-7786 and the
+# mapping of Kafka's GroupCoordinatorService).
+_TOLD = {
+    errors.UNKNOWN_TOPIC_OR_PARTITION: errors.COORDINATOR_NOT_AVAILABLE,
+    errors.NOT_ENOUGH_REPLICAS: errors.COORDINATOR_NOT_AVAILABLE,
+    errors.NOT_ENOUGH_REPLICAS_AFTER_APPEND: errors.COORDINATOR_NOT_AVAILABLE,
+    errors.REQUEST_TIMED_OUT: errors.COORDINATOR_NOT_AVAILABLE,
+    errors.NOT_LEADER_OR_FOLLOWER: errors.NOT_COORDINATOR,
+    errors.KAFKA_STORAGE_ERROR: errors.NOT_COORDINATOR,
+    errors.MESSAGE_TOO_LARGE: errors.UNKNOWN_SERVER_ERROR,
+    errors.RECORD_LIST_TOO_LARGE: errors.UNKNOWN_SERVER_ERROR,
+    errors.INVALID_FETCH_SIZE: errors.UNKNOWN_SERVER_ERROR,
+}
+
+
+class TimerHandle(Protocol):
+    def cancel(self) -> None: ...
+
+
+class _Waiting(NamedTuple):
+    next_offset: int
+    deadline_ms: int
+    committed: Callable[[], None] | None
+    answer: Answer[Any] | None
+    response: Any
+
+
+class _Partition(Generic[S]):
+    """One shard with what waits for its log. `shard` is None while it loads."""
+
+    __slots__ = ("shard", "timers", "waiting")
+
+    def __init__(self, timers: Timers) -> None:
+        self.timers = timers
+        self.shard: S | None = None
+        self.waiting: deque[_Waiting] = deque()
+
+
+class CoordinatorRuntime(Generic[S]):
+    """The shards of one kind of coordinator on one node, by partition of its internal topic."""
+
+    def __init__(
+        self,
+        *,
+        writer: PartitionWriter,
+        clock: Clock,
+        arm: Callable[[int, Callable[[], None]], TimerHandle],
+        commit_timeout_ms: Callable[[], int],
+    ) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._arm = arm
+        self._commit_timeout_ms = commit_timeout_ms
+        self._partitions: dict[int, _Partition[S]] = {}
+        self._timer: TimerHandle | None = None
+        self._timer_at_ms = 0
+        self._running = False  # timers are due: what they schedule is armed after them
+        self.writes = 0
+        self.failed_writes = 0
+
+    # The set of shards
+
+    def begin_loading(self, index: int) -> Timers:
+        """From here on requests for `index` get COORDINATOR_LOAD_IN_PROGRESS. Returns the timers
+        that the shard being loaded must be given."""
+        invariant(index not in self._partitions, f"shard {index} is there already")
+        partition: _Partition[S] = _Partition(Timers(self._clock, self._rearm))
+        self._partitions[index] = partition
+        return partition.timers
+
+    def activate(self, index: int, shard: S) -> None:
+        partition = self._partitions[index]
+        invariant(partition.shard is None, f"shard {index} is active already")
+        partition.shard = shard
+        shard.on_loaded()
+
+    def deactivate(self, index: int) -> None:
+        """The partition is not ours any more; everybody who waits is told to look elsewhere."""
+        partition = self._partitions.pop(index, None)
+        if partition is None:
+            return
+        partition.timers.cancel_all()
+        error = KafkaError(errors.NOT_COORDINATOR)
+        waiting, partition.waiting = partition.waiting, deque()
+        for entry in waiting:
+            if entry.answer is not None and not entry.answer.done:
+                entry.answer.fail(error)
+        if partition.shard is not None:
+            partition.shard.on_unloaded(error)
+
+    def stop(self) -> None:
+        for index in list(self._partitions):
+            self.deactivate(index)
+        self._rearm()
+
+    def is_active(self, index: int) -> bool:
+        partition = self._partitions.get(index)
+        return partition is not None and partition.shard is not None
+
+    def is_known(self, index: int) -> bool:
+        return index in self._partitions
+
+    def active(self) -> list[tuple[int, S]]:
+        return [
+            (index, partition.shard)
+            for index, partition in sorted(self._partitions.items())
+            if partition.shard is not None
+        ]
+
+    @property
+    def loading(self) -> bool:
+        return any(partition.shard is None for partition in self._partitions.values())
+
+    def shard(self, index: int) -> S:
+        """KafkaError NOT_COORDINATOR or COORDINATOR_LOAD_IN_PROGRESS."""
+        return self._active(index)[1]
+
+    def _active(self, index: int) -> tuple[_Partition[S], S]:
+        partition = self._partitions.get(index)
+        if partition is None:
+            raise KafkaError(errors.NOT_COORDINATOR)
+        if partition.shard is None:
+            raise KafkaError(errors.COORDINATOR_LOAD_IN_PROGRESS)
+        return partition, partition.shard
+
+    # Operations
+
+    def write(self, index: int, op: Callable[[S], Result[R]]) -> Answer[R]:
+        """Runs `op` now. The answer fails with the KafkaError that `op` or the log raised."""
+        try:
+            partition, shard = self._active(index)
+            return self._write(index, partition, shard, op(shard))
+        except KafkaError as refused:
+            return Answer.failed(refused)
+
+    def read(self, index: int, op: Callable[[S], R]) -> Answer[R]:
+        """Runs `op`, which must not write, and answers when all that it may have seen is safe: no
+        client is told of a state that a power cut could take back."""
+        try:
+            partition, shard = self._active(index)
+            response = op(shard)
+        except KafkaError as refused:
+            return Answer.failed(refused)
+        next_offset = partition.waiting[-1].next_offset if partition.waiting else 0
+        if next_offset <= self._writer.high_watermark(index):
+            return Answer.of(response)
+        answer: Answer[R] = Answer()
+        self._wait(partition, _Waiting(next_offset, self._deadline_ms(), None, answer, response))
+        return answer
+
+    def _write(
+        self, index: int, partition: _Partition[S], shard: S, result: Result[R]
+    ) -> Answer[R]:
+        records = result.records
+        next_offset = 0
+        if records:
+            next_offset = self._append(index, shard, result)
+        if result.applied is not None:
+            result.applied()
+        response = result.response
+        later = response if isinstance(response, Answer) else None
+        if not records or next_offset <= self._writer.high_watermark(index):
+            if result.committed is not None:
+                result.committed()
+            return later if later is not None else Answer.of(response)  # type: ignore[arg-type]
+        answer = later if later is not None else Answer()
+        waits = None if later is not None else answer
+        self._wait(
+            partition,
+            _Waiting(next_offset, self._deadline_ms(), result.committed, waits, response),
+        )
+        return answer
+
+    def _append(self, index: int, shard: S, result: Result[Any]) -> int:
+        journal = shard.journal
+        journal.begin()
+        try:
+            encoded = []
+            for record in result.records:
+                shard.replay(record)
+                encoded.append(shard.encode(record))
+            next_offset = self._writer.append(index, encoded, self._clock.wall_ms())
+        except KafkaError as refused:
+            journal.rollback()
+            self.failed_writes += 1
+            raise told(refused) from refused
+        except BaseException:
+            journal.rollback()
+            self.failed_writes += 1
+            raise
+        journal.commit()
+        self.writes += 1
+        return next_offset
+
+    def _deadline_ms(self) -> int:
+        return self._clock.monotonic_ms() + self._commit_timeout_ms()
+
+    # What waits for the log
+
+    def _wait(self, partition: _Partition[S], entry: _Waiting) -> None:
+        partition.waiting.append(entry)
+        self._rearm()
+
+    def on_advance(self, index: int) -> None:
+        """The high watermark of a partition moved, or the partition failed."""
+        partition = self._partitions.get(index)
+        if partition is None or not partition.waiting:
+            return
+        high_watermark = self._writer.high_watermark(index)
+        waiting = partition.waiting
+        while waiting and waiting[0].next_offset <= high_watermark:
+            entry = waiting.popleft()
+            if entry.committed is not None:
+                entry.committed()
+            if entry.answer is not None and not entry.answer.done:
+                entry.answer.complete(entry.response)
+
+    def _expire(self, partition: _Partition[S], now_ms: int) -> None:
+        """Answers those who waited too long; the entries stay for their `committed`."""
+        for entry in partition.waiting:
+            if entry.deadline_ms > now_ms:
+                break
+            if entry.answer is not None and not entry.answer.done:
+                entry.answer.fail(told(KafkaError(errors.REQUEST_TIMED_OUT)))
+
+    # Time
+
+    def run_due(self) -> None:
+        """Runs every timer that is due; called by the armed timer, or by a test's clock."""
+        now_ms = self._clock.monotonic_ms()
+        self._running = True
+        try:
+            for index, partition in list(self._partitions.items()):
+                for op in partition.timers.take_due():
+                    self._run_timer(index, op)
+                self._expire(partition, now_ms)
+        finally:
+            self._running = False
+        self._rearm()
+
+    def _run_timer(self, index: int, op: Callable[[], Result[Any]]) -> None:
+        try:
+            answer = self.write(index, lambda _: op())
+        except Exception:
+            log.exception("shard %d: a timer failed", index)
+            return
+        if answer.done and answer.error is not None:
+            log.warning("shard %d: a timer's write was refused: %s", index, answer.error)
+
+    def _rearm(self) -> None:
+        if self._running:
+            return
+        due_ms: int | None = None
+        for partition in self._partitions.values():
+            for candidate in (partition.timers.next_due_ms, _first_deadline(partition.waiting)):
+                if candidate is not None and (due_ms is None or candidate < due_ms):
+                    due_ms = candidate
+        if due_ms is None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            return
+        if self._timer is not None:
+            if self._timer_at_ms <= due_ms:
+                return
+            self._timer.cancel()
+        self._timer_at_ms = due_ms
+        self._timer = self._arm(max(0, due_ms - self._clock.monotonic_ms()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.run_due()
+
+
+def _first_deadline(waiting: deque[_Waiting]) -> int | None:
+    for entry in waiting:
+        if entry.answer is not None and not entry.answer.done:
+            return entry.deadline_ms
+    return None
+
+
+def told(refused: KafkaError) -> KafkaError:
+    """The error that a coordinator's client is told for one of the log."""
+    code = _TOLD.get(refused.code)
+    return refused if code is None else KafkaError(code, refused.message)
