@@ -89,7 +89,11 @@ class Admin:
             ],
         )
         admin.topics.attach(admin.services)
+        admin.services.groups = SimpleNamespace(ensure_topic=admin._ensure_group_topic)
         return admin
+
+    async def _ensure_group_topic(self) -> None:
+        await self.topics.ensure_topics(["__consumer_offsets"])
 
     async def call(
         self, key: int, version: int, request: Any, *, listener: str = "PLAINTEXT"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import pytest
@@ -11,8 +10,6 @@ from kbroker.wire import apis
 from kbroker.wire.schema.find_coordinator import FindCoordinatorRequest
 
 from tests.broker.admin_support import NODE_ID, Admin, run
-
-handler = importlib.import_module("kbroker.broker.handlers.k10_find_coordinator")
 
 
 async def find(admin: Admin, version: int, **fields: Any) -> Any:
@@ -55,18 +52,31 @@ def test_other_coordinators_are_not_served(version: int, key_type: int) -> None:
     run(test)
 
 
-def test_a_key_belongs_to_the_partition_that_java_computes() -> None:
-    # String.hashCode of each, in Java: 97, 3556498, -2147483648, 0, 1772899 (a surrogate pair).
-    expected = {"a": 97, "test": 3556498, "polygenelubricants": 0, "": 0, "\U0001f600": 1772899}
-    for key, code in expected.items():
-        assert handler.partition_of(key, 1 << 30) == code % (1 << 30)
-        assert handler.partition_of(key, 50) == code % 50
+def test_the_internal_topic_is_made_at_the_first_question_about_a_group() -> None:
+    async def test() -> None:
+        admin = await Admin.open({"offsets.topic.num.partitions": "3"})
+        await find(admin, 3, key="t", key_type=1)
+        assert "__consumer_offsets" not in admin.topics.image.topics
+        found = await find(admin, 3, key="g")
+        assert (found.error_code, found.node_id) == (errors.NONE, NODE_ID)
+        assert len(admin.topics.image.topics["__consumer_offsets"].partitions) == 3
+
+    run(test)
+
+
+def test_a_topic_that_cannot_be_made_is_a_coordinator_to_wait_for() -> None:
+    async def test() -> None:
+        admin = await Admin.open()
+        admin.logs.fail_on = ("__consumer_offsets", 0)
+        found = await find(admin, 3, key="g")
+        assert (found.error_code, found.node_id) == (errors.COORDINATOR_NOT_AVAILABLE, -1)
+
+    run(test)
 
 
 def test_the_leader_of_the_keys_partition_is_asked_for_once_there_is_one() -> None:
     async def test() -> None:
         admin = await Admin.open({"offsets.topic.num.partitions": "3"})
-        await admin.topics.ensure_topics(["__consumer_offsets"])
         found = await find(admin, 3, key="g")
         assert (found.error_code, found.node_id) == (errors.NONE, NODE_ID)
         # A leader that is not among the live brokers is a coordinator to wait for.

@@ -233,6 +233,11 @@ class CoordinatorRuntime(Generic[S]):
 
     # What waits for the log
 
+    def waits(self, index: int) -> bool:
+        """Whether anything of that partition waits for its high watermark."""
+        partition = self._partitions.get(index)
+        return partition is not None and bool(partition.waiting)
+
     def _wait(self, partition: _Partition[S], entry: _Waiting) -> None:
         partition.waiting.append(entry)
         self._rearm()

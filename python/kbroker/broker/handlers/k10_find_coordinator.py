@@ -4,7 +4,8 @@
 * v6: key_type 2, share groups, whose keys are "group:topic id:partition"; not served.
 
 A key belongs to a partition of its internal topic, and the leader of that partition is its
-coordinator. Until the internal topic exists every key is this broker's, which will lead it.
+coordinator. The internal topic of groups is made at the first question, before the answer: no
+client has to come back for it. For transactions, which are not served yet, this broker is named.
 ACLs: Describe on the group or the transactional id.
 """
 
@@ -15,6 +16,7 @@ from kbroker.base.errors import KafkaError
 from kbroker.broker.context import RequestContext
 from kbroker.broker.registry import handles
 from kbroker.broker.services import BrokerEndpoint
+from kbroker.coord.partitioner import partition_of
 from kbroker.wire import apis
 from kbroker.wire.schema.find_coordinator import (
     Coordinator,
@@ -23,12 +25,15 @@ from kbroker.wire.schema.find_coordinator import (
 )
 
 _BATCHED_FROM = 4
-_TOPICS = {0: "__consumer_offsets", 1: "__transaction_state"}
+_GROUP = 0
+_TOPICS = {_GROUP: "__consumer_offsets", 1: "__transaction_state"}
 _NOWHERE = -1
 
 
 @handles(apis.FIND_COORDINATOR, 0, 6)
-def handle(ctx: RequestContext, req: FindCoordinatorRequest) -> FindCoordinatorResponse:
+async def handle(ctx: RequestContext, req: FindCoordinatorRequest) -> FindCoordinatorResponse:
+    if req.key_type == _GROUP:
+        await ctx.services.groups.ensure_topic()
     if ctx.api_version >= _BATCHED_FROM:
         keys = dict.fromkeys(req.coordinator_keys)
         return FindCoordinatorResponse(
@@ -66,18 +71,11 @@ def _coordinator(ctx: RequestContext, key_type: int, key: str) -> BrokerEndpoint
     services = ctx.services
     leader = services.node_id
     topic = services.topics.image.topics.get(_TOPICS[key_type])
+    if topic is None and key_type == _GROUP:
+        raise KafkaError(errors.COORDINATOR_NOT_AVAILABLE)
     if topic is not None:
         leader = topic.partitions[partition_of(key, len(topic.partitions))].leader
     for broker in services.endpoints(ctx.listener):
         if broker.node_id == leader:
             return broker
     raise KafkaError(errors.COORDINATOR_NOT_AVAILABLE)
-
-
-def partition_of(key: str, partition_count: int) -> int:
-    """The partition of a key in an internal topic: Java's String.hashCode without its sign."""
-    code = 0
-    units = memoryview(key.encode("utf-16-le", "surrogatepass")).cast("H")
-    for unit in units:
-        code = (code * 31 + unit) & 0xFFFFFFFF
-    return (code & 0x7FFFFFFF) % partition_count

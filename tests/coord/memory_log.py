@@ -1,0 +1,41 @@
+"""A coordinator's log in memory: what was appended, a high watermark, failures to inject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kbroker.base.errors import KafkaError
+from kbroker.coord.writer import KeyValue
+
+
+class MemoryLog:
+    """`holds`: appends stay below the high watermark until `advance()`. `failures`: codes that the
+    next appends are refused with, in order; 0 lets one pass."""
+
+    def __init__(self) -> None:
+        self.batches: dict[int, list[list[KeyValue]]] = {}
+        self.high_watermarks: dict[int, int] = {}
+        self.holds = False
+        self.failures: list[int] = []
+
+    def append(self, index: int, records: Sequence[KeyValue], now_ms: int) -> int:
+        assert records, "an append has records"
+        if self.failures and (code := self.failures.pop(0)):
+            raise KafkaError(code)
+        self.batches.setdefault(index, []).append(list(records))
+        if not self.holds:
+            self.high_watermarks[index] = self.next_offset(index)
+        return self.next_offset(index)
+
+    def next_offset(self, index: int) -> int:
+        return sum(len(batch) for batch in self.batches.get(index, ()))
+
+    def high_watermark(self, index: int) -> int:
+        return self.high_watermarks.get(index, 0)
+
+    def advance(self, index: int, to_offset: int | None = None) -> None:
+        end = self.next_offset(index) if to_offset is None else to_offset
+        self.high_watermarks[index] = end
+
+    def records(self, index: int) -> list[KeyValue]:
+        return [record for batch in self.batches.get(index, ()) for record in batch]
