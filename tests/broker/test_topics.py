@@ -454,7 +454,16 @@ def test_logs_without_metadata_are_adopted(tmp_path: Path) -> None:
     """A store that was moved away because it was damaged, or a directory of Apache Kafka."""
     ids = {name: bytes([n]) * 16 for n, name in enumerate(("orders", "a-1", "split"), 1)}
     kraft = "__cluster_metadata-0"
-    for name in ("orders-0", "orders-2", "a-1-0", "split-0", "split-1", "plain-0", kraft):
+    for name in (
+        "orders-0",
+        "orders-2",
+        "a-1-0",
+        "split-0",
+        "split-1",
+        "plain-0",
+        kraft,
+        "__consumer_offsets-4",
+    ):
         (tmp_path / name).mkdir()
     for name in ("orders-0", "orders-2"):
         store_partition_metadata(tmp_path / name / "partition.metadata", ids["orders"])
@@ -469,7 +478,7 @@ def test_logs_without_metadata_are_adopted(tmp_path: Path) -> None:
     async def check(metadata: Any) -> None:
         topics = metadata.topics.image.topics
         assert {name: len(topic.partitions) for name, topic in topics.items()} == {
-            "orders": 3, "a-1": 1, "plain": 1,
+            "orders": 3, "a-1": 1, "plain": 1, "__consumer_offsets": 5,
         }  # fmt: skip
         assert topics["orders"].topic_id == ids["orders"]
         assert metadata.cluster_id == other
@@ -477,6 +486,8 @@ def test_logs_without_metadata_are_adopted(tmp_path: Path) -> None:
         config = metadata.topics.topic_config("plain")
         assert (config.retention_ms, config.retention_bytes) == (-1, -1)
         assert await metadata.producer_ids.allocate() >= 1 << 32
+        # Offsets that are kept in full for ever would only ever take longer to load.
+        assert metadata.topics.topic_config("__consumer_offsets").cleanup_policy == ("compact",)
 
     opened(check, on_disk(tmp_path))
     opened(check, on_disk(tmp_path), seed=2)

@@ -22,9 +22,10 @@ from kbroker.broker.producer_ids import ProducerIdBlocks
 from kbroker.broker.topic_store import TopicStore
 from kbroker.broker.topics import TopicService
 from kbroker.meta import codec, keys
-from kbroker.meta.image import PartitionImage, TopicImage
+from kbroker.meta.image import GROUP_TOPIC, TRANSACTION_TOPIC, PartitionImage, TopicImage
 from kbroker.meta.store.base import MetadataStore, Put, StoreError, absent
 from kbroker.meta.store.memory import MemoryStore
+from kbroker.meta.topic_rules import internal_topic
 from kcore.errors import CoreError
 from kcore.files.meta_properties import (
     MetaProperties,
@@ -73,7 +74,7 @@ async def open_metadata(config: BrokerConfig, *, rng: Rng) -> Metadata:
         data_dir = Path(config.data_dir)
         store = LmdbStore.open(str(data_dir / METADATA_DIR))
     try:
-        cluster_id = await _settle_identity(store, data_dir, config.node_id, rng)
+        cluster_id = await _settle_identity(store, data_dir, config, rng)
         topics = await TopicService.open(store, config, node_id=config.node_id, rng=rng)
     except BaseException:
         store.close()
@@ -82,9 +83,10 @@ async def open_metadata(config: BrokerConfig, *, rng: Rng) -> Metadata:
 
 
 async def _settle_identity(
-    store: MetadataStore, data_dir: Path | None, node_id: int, rng: Rng
+    store: MetadataStore, data_dir: Path | None, config: BrokerConfig, rng: Rng
 ) -> str:
     """The cluster's id, stored wherever it was not yet."""
+    node_id = config.node_id
     on_disk = None if data_dir is None else _load_properties(data_dir, node_id)
     kv = await store.get(keys.CLUSTER)
     if kv is not None:
@@ -99,7 +101,7 @@ async def _settle_identity(
     else:
         cluster_id = (on_disk and on_disk.cluster_id) or encode_id(_new_id(rng))
         if data_dir is not None:
-            await _adopt(store, data_dir, node_id, rng)
+            await _adopt(store, data_dir, config, rng)
         # Last: a crash before it starts the adoption again.
         await store.txn(
             [absent(keys.CLUSTER)], [Put(keys.CLUSTER, codec.encode_cluster(cluster_id))]
@@ -127,7 +129,7 @@ def _load_properties(data_dir: Path, node_id: int) -> MetaProperties | None:
     return properties
 
 
-async def _adopt(store: MetadataStore, data_dir: Path, node_id: int, rng: Rng) -> None:
+async def _adopt(store: MetadataStore, data_dir: Path, config: BrokerConfig, rng: Rng) -> None:
     """Makes topics of the partition directories that are there, in a store that has none."""
     found: dict[str, dict[int, bytes | None]] = {}
     for directory in sorted(data_dir.iterdir()):
@@ -136,7 +138,7 @@ async def _adopt(store: MetadataStore, data_dir: Path, node_id: int, rng: Rng) -
             continue
         if directory.is_dir():
             found.setdefault(parsed.topic, {})[parsed.partition] = _topic_id_in(directory)
-    topics = [topic for name, ids in found.items() if (topic := _adopted(name, ids, node_id, rng))]
+    topics = [topic for name, ids in found.items() if (topic := _adopted(name, ids, config, rng))]
     known = {kv.key for kv in await store.range(keys.TOPICS)}
     topics = [topic for topic in topics if keys.topic_key(topic.name) not in known]
     if topics:
@@ -151,18 +153,29 @@ async def _adopt(store: MetadataStore, data_dir: Path, node_id: int, rng: Rng) -
         await TopicStore(store).create(topics)
 
 
-def _adopted(name: str, ids: dict[int, bytes | None], node_id: int, rng: Rng) -> TopicImage | None:
+def _adopted(
+    name: str, ids: dict[int, bytes | None], config: BrokerConfig, rng: Rng
+) -> TopicImage | None:
     """The topic of these directories, or None when they are not one topic's."""
     topic_ids = {topic_id for topic_id in ids.values() if topic_id is not None}
     if len(topic_ids) > 1:
         log.error("topic %s is not adopted: its directories have different topic ids", name)
         return None
     topic_id = topic_ids.pop() if topic_ids else _new_id(rng)
-    replicas = (node_id,)
+    replicas = (config.node_id,)
     partitions = tuple(
-        PartitionImage(index, node_id, 0, replicas, replicas) for index in range(max(ids) + 1)
+        PartitionImage(index, config.node_id, 0, replicas, replicas)
+        for index in range(max(ids) + 1)
     )
-    return TopicImage(name, topic_id, partitions, ADOPTED_CONFIGS)
+    return TopicImage(name, topic_id, partitions, _adopted_configs(name, config))
+
+
+def _adopted_configs(name: str, config: BrokerConfig) -> dict[str, str]:
+    """An internal topic is what its coordinator needs it to be: it would only ever grow."""
+    if name not in (GROUP_TOPIC, TRANSACTION_TOPIC):
+        return ADOPTED_CONFIGS
+    configs = internal_topic(name, config, 1).configs
+    return {key: text for key, text in configs.items() if text is not None}
 
 
 def _topic_id_in(directory: Path) -> bytes | None:
