@@ -24,7 +24,7 @@ knows is a warning that names the nearest one; a wrong value is an error that sa
 
 While the broker runs, keys that are not read-only change through any admin client, and act at
 once. Of several values for a topic the first of these wins: the topic's own, this broker's dynamic
-one, the dynamic one of all brokers, the static one, the default.
+one, the dynamic one of all brokers, the static one, the default. The same holds for groups.
 
 A key marked * is known and checked, and has no effect in this version.
 """
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
 
 def render() -> str:
-    from kbroker.base.config import BrokerConfig, TopicConfig
+    from kbroker.base.config import BrokerConfig, GroupConfig, TopicConfig
 
     own = ("allow.insecure.listener", "flush.policy", "kcore.storage", "metrics.listener",
            "segment.append.mode")  # fmt: skip
@@ -53,6 +53,10 @@ def render() -> str:
             "## Topics\n",
             "Inherited from: the broker key that holds for topics without a value of their own.\n",
             *_table(TopicConfig.KEYS.values(), inherited=True),
+            "\n## Groups\n",
+            "Resource type GROUP of admin clients; `kafka-configs --entity-type groups`. The "
+            "broker's `group.*.min.*` and `group.*.max.*` bound them.\n",
+            *_table(GroupConfig.KEYS.values(), inherited=True),
             "\n## Broker: keys that Kafka does not have\n",
             *_table(key for key in broker if key.name in own),
             "\n## Broker\n",

@@ -107,5 +107,6 @@ def test_configurations_are_dicts_of_kafkas_names() -> None:
     assert [endpoint.listener for endpoint in config.bind_endpoints] == ["A", "B"]
     assert as_config(config) is config
     assert as_config(None).listeners == ("PLAINTEXT://127.0.0.1:0",)
+    assert as_config(None).group_initial_rebalance_delay_ms == 0
     with pytest.raises(ConfigError, match=r"did you mean num\.partitions"):
         as_config({"num.partition": 3})

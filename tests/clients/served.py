@@ -55,7 +55,9 @@ class ServedBroker:
         self._listen = f"127.0.0.1:{port}"
         self._ready_file = root / "ready"
         self._output = root / "output.txt"
-        self._options = [f"{key}={value}" for key, value in (properties or {}).items()]
+        # As for Apache Kafka in `tests/peers.py`: a new group need not wait for others.
+        settings = {"group.initial.rebalance.delay.ms": "0", **(properties or {})}
+        self._options = [f"{key}={value}" for key, value in settings.items()]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -6,18 +6,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kbroker.base.config import BrokerConfig, TopicConfig
+from kbroker.base.config import BrokerConfig, GroupConfig, TopicConfig
 
 from tests.peers import KafkaProcess, require_peer
 
 pytestmark = pytest.mark.peer
 
-# Ours alone, or Kafka's of another version.
+# Ours alone, or Kafka's of another version, or not shown by Kafka.
 OURS_ALONE = {
     "allow.everyone.if.no.acl.found",
     "allow.insecure.listener",
     "auto.include.jmx.reporter",
     "flush.policy",
+    "group.consumer.regex.refresh.interval.ms",
     "kcore.storage",
     "leader.imbalance.per.broker.percentage",
     "metrics.listener",
@@ -27,7 +28,6 @@ OURS_ALONE = {
 }
 # Defaults that differ on purpose; each declaration says why.
 OTHER_DEFAULTS = {
-    "group.initial.rebalance.delay.ms",
     "listeners",
     "log.dir",
     "log.dirs",
@@ -51,18 +51,25 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, di
     from kafka import KafkaAdminClient
     from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
-    with KafkaProcess(tmp_path_factory.mktemp("kafka")) as kafka:
+    # What the fixture's broker sets for quick tests is set to its default again.
+    usual = {"group.initial.rebalance.delay.ms": "3000"}
+    with KafkaProcess(tmp_path_factory.mktemp("kafka"), usual) as kafka:
         client = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
         client.create_topics([NewTopic("t", 1, 1)])
         found = client.describe_configs(
             [
                 ConfigResource(ConfigResourceType.TOPIC, "t"),
                 ConfigResource(ConfigResourceType.BROKER, "1"),
+                ConfigResource(ConfigResourceType.GROUP, "g"),
             ],
             config_filter="all",
         )
         client.close()
-    yield {"topic": found["topic"]["t"], "broker": found["broker"]["1"]}
+    yield {
+        "topic": found["topic"]["t"],
+        "broker": found["broker"]["1"],
+        "group": found["group"]["g"],
+    }
 
 
 def differences(keys: Any, theirs: dict[str, Any]) -> list[str]:
@@ -91,3 +98,8 @@ def test_brokers(described: dict[str, dict[str, Any]]) -> None:
     ours = {name: key for name, key in BrokerConfig.KEYS.items() if name not in OURS_ALONE}
     assert set(ours) <= set(described["broker"])
     assert not differences(ours.values(), described["broker"])
+
+
+def test_groups(described: dict[str, dict[str, Any]]) -> None:
+    assert set(GroupConfig.KEYS) == set(described["group"])
+    assert not differences(GroupConfig.KEYS.values(), described["group"])

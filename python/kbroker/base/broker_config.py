@@ -22,7 +22,7 @@ from kbroker.base.config_types import (
     keys_of,
     unknown_key,
 )
-from kbroker.base.coordinator_keys import GroupKeys, ShareKeys, TransactionKeys
+from kbroker.base.coordinator_keys import GroupKeys, TransactionKeys
 from kbroker.base.listeners import (
     Endpoint,
     parse_listeners,
@@ -31,6 +31,7 @@ from kbroker.base.listeners import (
 )
 from kbroker.base.log_keys import CleanerKeys, LogKeys, TopicDefaultKeys
 from kbroker.base.server_keys import ClusterKeys, SecurityKeys, ServerKeys
+from kbroker.base.share_keys import ShareKeys, StreamsKeys
 
 Layer = Mapping[str, str]
 _EMPTY: Layer = MappingProxyType({})
@@ -43,6 +44,7 @@ class BrokerConfig(
     CleanerKeys,
     GroupKeys,
     ShareKeys,
+    StreamsKeys,
     TransactionKeys,
     ClusterKeys,
     SecurityKeys,
@@ -249,11 +251,7 @@ def _relations(config: BrokerConfig) -> list[str]:
             f"log.dirs = {','.join(config.log_dirs)!r}: must be one directory, not "
             f"{len(config.log_dirs)}"
         )
-    if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms:
-        problems.append(
-            f"group.min.session.timeout.ms = {config.group_min_session_timeout_ms}: must be at "
-            f"most group.max.session.timeout.ms = {config.group_max_session_timeout_ms}"
-        )
+    problems += _group_problems(config)
     if config.metrics_listener:
         try:
             split_host_port(config.metrics_listener)
@@ -266,6 +264,36 @@ def _relations(config: BrokerConfig) -> list[str]:
     except ConfigError as wrong:
         return [*problems, str(wrong)]
     return problems + _listener_problems(config, bound, advertised)
+
+
+def _group_problems(config: BrokerConfig) -> Iterator[str]:
+    """Bounds lie the right way round, what is bounded within them, and a member can send a
+    heartbeat before its session ends."""
+    ordered = [("group_min_session_timeout_ms", "group_max_session_timeout_ms")]
+    for kind in ("consumer", "share", "streams"):
+        for what in ("session_timeout_ms", "heartbeat_interval_ms", "assignment_interval_ms"):
+            low, high = f"group_{kind}_min_{what}", f"group_{kind}_max_{what}"
+            value = f"group_{kind}_{what}"
+            ordered += [(low, high), (low, value), (value, high)]
+    for what in ("record_lock_duration_ms", "delivery_count_limit", "partition_max_record_locks"):
+        low, high, value = (f"group_share_{part}{what}" for part in ("min_", "max_", ""))
+        ordered += [(low, value), (value, high)]
+    ordered.append(("group_streams_num_standby_replicas", "group_streams_max_standby_replicas"))
+    for low, high in ordered:
+        if getattr(config, low) > getattr(config, high):
+            yield _disorder(config, low, high, "at most")
+    for kind in ("consumer", "share", "streams"):
+        low, high = f"group_{kind}_heartbeat_interval_ms", f"group_{kind}_session_timeout_ms"
+        if getattr(config, low) >= getattr(config, high):
+            yield _disorder(config, low, high, "less than")
+
+
+def _disorder(config: BrokerConfig, low: str, high: str, must_be: str) -> str:
+    names = low.replace("_", "."), high.replace("_", ".")
+    return (
+        f"{names[0]} = {getattr(config, low)}: must be {must_be} {names[1]} = "
+        f"{getattr(config, high)}"
+    )
 
 
 def _listener_problems(

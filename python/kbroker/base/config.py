@@ -1,7 +1,9 @@
-"""The configuration's front door: `BrokerConfig`, `TopicConfig` and what a caller needs with them.
+"""The configuration's front door: `BrokerConfig`, `TopicConfig`, `GroupConfig`, and what a caller
+needs with them.
 
-Keys are declared in `server_keys.py`, `log_keys.py`, `coordinator_keys.py` (broker) and
-`topic_config.py` (topics), with the means of `config_types.py`.
+Keys are declared in `server_keys.py`, `log_keys.py`, `coordinator_keys.py`, `share_keys.py`
+(broker), `topic_config.py` (topics) and `group_config.py` (groups), with the means of
+`config_types.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from kbroker.base.config_types import (
     UpdateMode,
     WireType,
 )
+from kbroker.base.group_config import GroupConfig
 from kbroker.base.listeners import Endpoint
 from kbroker.base.topic_config import TopicConfig
 
@@ -26,6 +29,7 @@ __all__ = [
     "ConfigSource",
     "ConfigSynonym",
     "Endpoint",
+    "GroupConfig",
     "Key",
     "TopicConfig",
     "UpdateMode",

@@ -1,6 +1,7 @@
 """Broker keys of consumer groups, offsets, producers and transactions.
 
-Most are known and checked ahead of the coordinators that will read them.
+Defaults are Kafka's, lowest and highest values too: those are keys themselves, and whoever wants
+sessions of a second sets the lowest one lower.
 """
 
 from __future__ import annotations
@@ -32,79 +33,94 @@ DAY_MS = 86_400_000
 class GroupKeys:
     """Consumer groups and their committed offsets."""
 
-    # Kafka waits 3000 ms, which every test and every start of a small application pays for.
     group_initial_rebalance_delay_ms = declare(
-        "group.initial.rebalance.delay.ms", INT, 0, at_least(0), acts=False,
+        "group.initial.rebalance.delay.ms", INT, 3_000, at_least(0),
         doc="How long an empty group waits for more members before its first rebalance.",
     )
     group_min_session_timeout_ms = declare(
-        "group.min.session.timeout.ms", INT, 6_000, at_least(0), acts=False,
-        doc="Shortest session timeout a member may ask for.",
+        "group.min.session.timeout.ms", INT, 6_000, at_least(0),
+        doc="Shortest session timeout a member of the classic protocol may ask for.",
     )
     group_max_session_timeout_ms = declare(
-        "group.max.session.timeout.ms", INT, 1_800_000, at_least(0), acts=False,
-        doc="Longest session timeout a member may ask for.",
+        "group.max.session.timeout.ms", INT, 1_800_000, at_least(0),
+        doc="Longest session timeout a member of the classic protocol may ask for.",
     )
     group_max_size = declare(
-        "group.max.size", INT, INT_MAX, at_least(1), acts=False, doc="Most members of a group."
+        "group.max.size", INT, INT_MAX, at_least(1), doc="Most members of a classic group."
     )
     group_coordinator_rebalance_protocols = declare(
         "group.coordinator.rebalance.protocols", LIST, ("classic", "consumer", "streams"),
         list_of("classic", "consumer", "share", "streams"), acts=False,
         doc="Group protocols offered.",
     )
+    group_coordinator_threads = declare(
+        "group.coordinator.threads", INT, 4, at_least(1), importance=HIGH, acts=False,
+        doc="Kafka's threads of group coordinators; a broker process here is one loop.",
+    )
+    group_coordinator_background_threads = declare(
+        "group.coordinator.background.threads", INT, 2, at_least(1), importance=HIGH, acts=False,
+        doc="Kafka's threads that match regular expressions.",
+    )
+    group_coordinator_append_linger_ms = declare(
+        "group.coordinator.append.linger.ms", INT, -1, at_least(-1), acts=False,
+        doc="How long Kafka's coordinators collect records before they write them.",
+    )
+    group_coordinator_cached_buffer_max_bytes = declare(
+        "group.coordinator.cached.buffer.max.bytes", INT, 1_048_588, at_least(524_288),
+        mode=CLUSTER_WIDE, acts=False, doc="Largest buffer that Kafka's coordinators keep.",
+    )
     group_consumer_session_timeout_ms = declare(
-        "group.consumer.session.timeout.ms", INT, 45_000, at_least(1), acts=False,
+        "group.consumer.session.timeout.ms", INT, 45_000, at_least(1),
         doc="Session timeout of the consumer protocol.",
     )
     group_consumer_min_session_timeout_ms = declare(
-        "group.consumer.min.session.timeout.ms", INT, 45_000, at_least(1), acts=False,
-        doc="Shortest session timeout of the consumer protocol.",
+        "group.consumer.min.session.timeout.ms", INT, 45_000, at_least(1),
+        doc="Shortest session timeout of the consumer protocol that a group may be given.",
     )
     group_consumer_max_session_timeout_ms = declare(
-        "group.consumer.max.session.timeout.ms", INT, 60_000, at_least(1), acts=False,
-        doc="Longest session timeout of the consumer protocol.",
+        "group.consumer.max.session.timeout.ms", INT, 60_000, at_least(1),
+        doc="Longest session timeout of the consumer protocol that a group may be given.",
     )
     group_consumer_heartbeat_interval_ms = declare(
-        "group.consumer.heartbeat.interval.ms", INT, 5_000, at_least(1), acts=False,
+        "group.consumer.heartbeat.interval.ms", INT, 5_000, at_least(1),
         doc="Heartbeat interval of the consumer protocol.",
     )
     group_consumer_min_heartbeat_interval_ms = declare(
-        "group.consumer.min.heartbeat.interval.ms", INT, 5_000, at_least(1), acts=False,
-        doc="Shortest heartbeat interval of the consumer protocol.",
+        "group.consumer.min.heartbeat.interval.ms", INT, 5_000, at_least(1),
+        doc="Shortest heartbeat interval of the consumer protocol that a group may be given.",
     )
     group_consumer_max_heartbeat_interval_ms = declare(
-        "group.consumer.max.heartbeat.interval.ms", INT, 15_000, at_least(1), acts=False,
-        doc="Longest heartbeat interval of the consumer protocol.",
+        "group.consumer.max.heartbeat.interval.ms", INT, 15_000, at_least(1),
+        doc="Longest heartbeat interval of the consumer protocol that a group may be given.",
+    )
+    group_consumer_assignment_interval_ms = declare(
+        "group.consumer.assignment.interval.ms", INT, 1_000, at_least(0), mode=CLUSTER_WIDE,
+        acts=False, doc="Shortest time between two assignments of a group.",
+    )
+    group_consumer_min_assignment_interval_ms = declare(
+        "group.consumer.min.assignment.interval.ms", INT, 0, at_least(0), acts=False,
+        doc="Shortest assignment interval that a consumer group may be given.",
+    )
+    group_consumer_max_assignment_interval_ms = declare(
+        "group.consumer.max.assignment.interval.ms", INT, 15_000, at_least(0), acts=False,
+        doc="Longest assignment interval that a consumer group may be given.",
+    )
+    group_consumer_regex_refresh_interval_ms = declare(
+        "group.consumer.regex.refresh.interval.ms", INT, 600_000, at_least(10_000),
+        doc="How often regular expressions are matched again though no topic came or went.",
     )
     group_consumer_max_size = declare(
-        "group.consumer.max.size", INT, INT_MAX, at_least(1), acts=False,
+        "group.consumer.max.size", INT, INT_MAX, at_least(1),
         doc="Most members of a group of the consumer protocol.",
     )
     group_consumer_assignors = declare(
-        "group.consumer.assignors", LIST, ("uniform", "range"), acts=False,
+        "group.consumer.assignors", LIST, ("uniform", "range"), list_of("uniform", "range"),
         doc="Assignors of the consumer protocol, the default first.",
     )
     group_consumer_migration_policy = declare(
         "group.consumer.migration.policy", STRING, "bidirectional",
-        one_of("disabled", "upgrade", "downgrade", "bidirectional"), acts=False,
+        one_of("disabled", "upgrade", "downgrade", "bidirectional"),
         doc="Which ways a group may change its protocol.",
-    )
-    group_share_max_size = declare(
-        "group.share.max.size", INT, 200, between(1, 1_000), acts=False,
-        doc="Most members of a share group.",
-    )
-    group_share_record_lock_duration_ms = declare(
-        "group.share.record.lock.duration.ms", INT, 30_000, between(1_000, 60_000), acts=False,
-        doc="How long a share consumer holds a record.",
-    )
-    group_share_delivery_count_limit = declare(
-        "group.share.delivery.count.limit", INT, 5, between(2, 10), acts=False,
-        doc="Deliveries of a record to a share group before it is given up.",
-    )
-    group_share_partition_max_record_locks = declare(
-        "group.share.partition.max.record.locks", INT, 2_000, between(100, 10_000), acts=False,
-        doc="Records of a partition in flight to a share group.",
     )
     # Internal topics: the replication factor is clamped to the live brokers.
     offsets_topic_num_partitions = declare(
@@ -128,37 +144,20 @@ class GroupKeys:
         doc="Bytes read at once when offsets are loaded.",
     )
     offsets_retention_minutes = declare(
-        "offsets.retention.minutes", INT, 10_080, at_least(1), importance=HIGH, acts=False,
+        "offsets.retention.minutes", INT, 10_080, at_least(1), importance=HIGH,
         doc="How long offsets of an empty group are kept.",
     )
     offsets_retention_check_interval_ms = declare(
         "offsets.retention.check.interval.ms", LONG, 600_000, at_least(1), importance=HIGH,
-        acts=False, doc="How often old offsets are looked for.",
+        doc="How often old offsets are looked for.",
     )
     offsets_commit_timeout_ms = declare(
-        "offsets.commit.timeout.ms", INT, 5_000, at_least(1), importance=HIGH, acts=False,
+        "offsets.commit.timeout.ms", INT, 5_000, at_least(1), importance=HIGH,
         doc="How long a commit waits for its replicas.",
     )
     offset_metadata_max_bytes = declare(
-        "offset.metadata.max.bytes", INT, 4_096, at_least(0), importance=HIGH, acts=False,
+        "offset.metadata.max.bytes", INT, 4_096, at_least(0), importance=HIGH,
         doc="Longest metadata string of a committed offset.",
-    )
-
-
-class ShareKeys:
-    """The coordinator of share groups."""
-
-    share_coordinator_state_topic_num_partitions = declare(
-        "share.coordinator.state.topic.num.partitions", INT, 50, at_least(1), importance=HIGH,
-        acts=False, doc="Partitions of __share_group_state.",
-    )
-    share_coordinator_state_topic_replication_factor = declare(
-        "share.coordinator.state.topic.replication.factor", SHORT, 3, at_least(1), importance=HIGH,
-        acts=False, doc="Replicas of __share_group_state.",
-    )
-    share_coordinator_state_topic_min_isr = declare(
-        "share.coordinator.state.topic.min.isr", SHORT, 2, at_least(1), importance=HIGH,
-        acts=False, doc="min.insync.replicas of __share_group_state.",
     )
 
 

@@ -7,7 +7,9 @@
         print(broker.bootstrap)                 # from plain code, a notebook, a test
 
 The configuration is a `BrokerConfig` or a dict of Kafka's property names. Unlike `kcore serve` a
-dict without `listeners` gets a free loopback port. Several brokers in one process share nothing.
+dict without `listeners` gets a free loopback port, and one without
+`group.initial.rebalance.delay.ms` lets a new consumer group begin at once. Several brokers in one
+process share nothing.
 
 A broker in a thread shares the interpreter's lock with your code: beside a thread that computes in
 Python its answers may take as long as the switch interval (`sys.setswitchinterval`, 5 ms). A broker
@@ -139,6 +141,8 @@ def as_config(config: ConfigLike) -> BrokerConfig:
         return config
     static = {name: _text(value) for name, value in (config or {}).items()}
     static.setdefault("listeners", _ANY_PORT)
+    # Kafka's 3 seconds are for a fleet that starts; here a test or a notebook would wait for them.
+    static.setdefault("group.initial.rebalance.delay.ms", "0")
     return BrokerConfig(static)
 
 
