@@ -20,6 +20,7 @@ from kbroker.broker import registry
 from kbroker.broker.data_dir import DataDir
 from kbroker.broker.dispatch import Dispatcher
 from kbroker.broker.fetch_sessions import FetchSessionCache
+from kbroker.broker.groups import GroupService
 from kbroker.broker.metadata import Metadata, open_metadata
 from kbroker.broker.purgatory import Purgatory
 from kbroker.broker.server import Server, ServerLimits
@@ -27,10 +28,12 @@ from kbroker.broker.services import BrokerEndpoint, Services
 from kbroker.host.clock import SystemClock
 from kbroker.host.rng import SystemRng
 from kbroker.log.manager import LogManager
+from kbroker.meta.image import GROUP_TOPIC
 from kbroker.wire import apis
 
 if TYPE_CHECKING:
     from kbroker.broker.metrics_http import MetricsServer
+    from kbroker.log.partition_log import PartitionLog
 
 log = logging.getLogger("kbroker.node")
 
@@ -57,6 +60,7 @@ class Node:
         self._metadata: Metadata | None = None
         self._logs: LogManager | None = None
         self._purgatory: Purgatory | None = None
+        self._groups: GroupService | None = None
         self._metrics_server: MetricsServer | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
 
@@ -105,7 +109,7 @@ class Node:
             settings=self.config,
             clock=self._clock,
             post=loop.call_soon_threadsafe,
-            on_advance=lambda partition: purgatory.wake(partition.key),
+            on_advance=self._on_advance,
         )
         # In a thread: recovery may take long, and the loop may be somebody's own.
         await asyncio.to_thread(logs.open_all, topics.image)
@@ -127,6 +131,9 @@ class Node:
             endpoints=self.endpoints,
         )
         topics.attach(services)
+        groups = self._groups = GroupService(services, clock=self._clock, rng=self._rng)
+        services.groups = groups
+        groups.open()
         self._server.start(services, Dispatcher(table, self.metrics.request))
         self._tick()
         if self.config.metrics_listener:
@@ -143,6 +150,12 @@ class Node:
     def metrics_port(self) -> int | None:
         return None if self._metrics_server is None else self._metrics_server.port
 
+    def _on_advance(self, partition: PartitionLog) -> None:
+        if self._purgatory is not None:
+            self._purgatory.wake(partition.key)
+        if partition.internal and self._groups is not None and partition.topic == GROUP_TOPIC:
+            self._groups.on_advance(partition)
+
     def _tick(self) -> None:
         if self._logs is not None:
             self._logs.tick(self._clock.wall_ms())
@@ -156,8 +169,15 @@ class Node:
         if self._metrics_server is not None:
             await self._metrics_server.stop()
         purgatory, self._purgatory = self._purgatory, None
+        groups, self._groups = self._groups, None
         if purgatory is not None:
-            await self._server.stop(purgatory.stop)
+
+            def end_waits() -> None:
+                if groups is not None:
+                    groups.stop()
+                purgatory.stop()
+
+            await self._server.stop(end_waits)
         logs, self._logs = self._logs, None
         if logs is not None:
             await asyncio.to_thread(logs.close)

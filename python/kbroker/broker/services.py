@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from kbroker.base.clock import Clock
     from kbroker.base.config import BrokerConfig
     from kbroker.base.metrics import BrokerMetrics
+    from kbroker.broker.groups import GroupService
     from kbroker.broker.purgatory import Purgatory
     from kbroker.broker.registry import Registry
     from kbroker.log.manager import LogManager
@@ -28,8 +29,8 @@ class ProducerIds(Protocol):
 
 
 class Services:
-    """`config`, `topics`, `logs`, `purgatory`, `sessions`, `producer_ids`, `clock`, `metrics`,
-    `registry`, `node_id`, `cluster_id` and `endpoints(listener)`.
+    """`config`, `topics`, `logs`, `groups`, `purgatory`, `sessions`, `producer_ids`, `clock`,
+    `metrics`, `registry`, `node_id`, `cluster_id` and `endpoints(listener)`.
 
     `config` is swapped when a dynamic setting changes: read it through this object every time.
     `topics` is the TopicService of `meta`, `sessions` the fetch session cache of the fetch handler:
@@ -42,6 +43,7 @@ class Services:
         "clock",
         "cluster_id",
         "config",
+        "groups",
         "logs",
         "metrics",
         "node_id",
@@ -82,6 +84,7 @@ class Services:
         self._endpoints = endpoints
         # Encoded answers that depend on nothing but the build, by (API key, version).
         self.answers: dict[tuple[int, int], bytes] = {}
+        self.groups: GroupService  # needs the others: node.py sets it last
 
     def endpoints(self, listener: str) -> list[BrokerEndpoint]:
         """The live brokers, as clients that came in by `listener` must be told to reach them."""

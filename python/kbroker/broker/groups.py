@@ -1,0 +1,261 @@
+"""The group coordinator at the edge: its runtime, its logs, its clock and its clients, wired.
+
+What a request does is decided in `coord/`; here is the I/O around it: the internal topic is made at
+the first need, its partitions are loaded off the loop, records go to the partition's log as one
+batch, and answers that come later become futures. Until a partition is loaded its groups answer
+COORDINATOR_LOAD_IN_PROGRESS, which every client retries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kbroker.base import errors
+from kbroker.base.errors import KafkaError
+from kbroker.coord.group.env import Caller, GroupEnv
+from kbroker.coord.group.shard import GroupShard
+from kbroker.coord.loader import LoadStats, load
+from kbroker.coord.partitioner import partition_of
+from kbroker.coord.result import Answer, Result
+from kbroker.coord.runtime import CoordinatorRuntime
+from kbroker.coord.timers import Timers
+from kbroker.coord.writer import KeyValue
+from kbroker.meta.image import GROUP_TOPIC
+from kcore.errors import CoreError
+
+if TYPE_CHECKING:
+    from kbroker.base.clock import Clock
+    from kbroker.base.rng import Rng
+    from kbroker.broker.context import RequestContext
+    from kbroker.broker.services import Services
+    from kbroker.log.manager import LogManager
+    from kbroker.log.partition_log import PartitionLog
+    from kbroker.meta.image import TopicImage
+
+log = logging.getLogger("kbroker.groups")
+
+R = TypeVar("R")
+
+_READ_BYTES = 1 << 20
+_CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+
+
+def caller_of(ctx: RequestContext) -> Caller:
+    """Who a coordinator's operation is for. Kafka shows a host as Java prints an address."""
+    host = f"/{ctx.session.peer}" if ctx.session is not None else "/unknown"
+    return Caller(ctx.client_id or "", host, ctx.api_version)
+
+
+class GroupLog:
+    """The coordinator's PartitionWriter over the logs of `__consumer_offsets`."""
+
+    __slots__ = ("_codec", "_logs")
+
+    def __init__(self, logs: LogManager, codec: Callable[[], str]) -> None:
+        self._logs = logs
+        self._codec = codec
+
+    def append(self, index: int, records: Sequence[KeyValue], now_ms: int) -> int:
+        from kcore import encode
+
+        keys, values = zip(*records, strict=True)
+        batch = encode(list(values), keys=list(keys), timestamps=now_ms, codec=self._codec())
+        outcome = self.partition(index).append_as_leader(bytearray(batch), now_ms=now_ms)
+        if outcome.error_code:
+            raise KafkaError(outcome.error_code, outcome.message)
+        return outcome.next_offset
+
+    def next_offset(self, index: int) -> int:
+        return self.partition(index).next_offset
+
+    def high_watermark(self, index: int) -> int:
+        return self.partition(index).high_watermark
+
+    def partition(self, index: int) -> PartitionLog:
+        partition = self._logs.get(GROUP_TOPIC, index)
+        if partition is None:
+            raise KafkaError(errors.NOT_LEADER_OR_FOLLOWER)
+        return partition
+
+
+class GroupService:
+    """`services.groups`. `open()` once logs and services stand, `stop()` before the logs close."""
+
+    def __init__(self, services: Services, *, clock: Clock, rng: Rng) -> None:
+        self._services = services
+        loop = asyncio.get_running_loop()
+        self._post = loop.call_soon_threadsafe
+        self._writer = GroupLog(services.logs, self._codec)
+        self._env = GroupEnv(
+            clock=clock,
+            rng=rng,
+            config=lambda: services.config,
+            group_config=lambda group_id: services.topics.group_config(group_id),
+            image=lambda: services.topics.image,
+        )
+        self.runtime: CoordinatorRuntime[GroupShard] = CoordinatorRuntime(
+            writer=self._writer,
+            clock=clock,
+            arm=lambda delay_ms, fn: loop.call_later(delay_ms / 1000, fn),
+            commit_timeout_ms=lambda: services.config.offsets_commit_timeout_ms,
+        )
+        self._unloadable: dict[int, str] = {}
+        self._stopped = False
+
+    # Life
+
+    def open(self) -> None:
+        topics = self._services.topics
+        topics.on_changed.append(self._on_topics_changed)
+        topics.on_deleted.append(self._on_topics_deleted)
+        self._follow_image()
+
+    def stop(self) -> None:
+        """Whoever waits for a rebalance or a commit is told to look for the coordinator again."""
+        self._stopped = True
+        self.runtime.stop()
+
+    def _follow_image(self) -> None:
+        """Takes over the partitions of the internal topic that this node leads."""
+        topic = self._services.topics.image.topics.get(GROUP_TOPIC)
+        if topic is None or self._stopped:
+            return
+        for partition in topic.partitions:
+            index = partition.index
+            leads = partition.leader == self._services.node_id
+            if leads and not self.runtime.is_known(index):
+                found = self._services.logs.get(GROUP_TOPIC, index)
+                if found is not None:
+                    self._take_over(index, found)
+            elif not leads:
+                self.runtime.deactivate(index)
+
+    def _take_over(self, index: int, partition: PartitionLog) -> None:
+        shard = GroupShard(self._env, self._timers(index))
+        if partition.next_offset == partition.log_start_offset:
+            self.runtime.activate(index, shard)
+            return
+        end_offset = partition.high_watermark
+
+        def job() -> None:
+            failure = ""
+            stats = LoadStats(0, 0, 0)
+            try:
+                stats = load(shard, _spans(partition, end_offset))
+            except (CoreError, OSError) as error:
+                failure = str(error)
+            self._post(lambda: self._loaded(index, shard, stats, failure))
+
+        self._services.logs.submit(job)
+
+    def _timers(self, index: int) -> Timers:
+        return self.runtime.begin_loading(index)
+
+    def _loaded(self, index: int, shard: GroupShard, stats: LoadStats, failure: str) -> None:
+        if self._stopped or not self.runtime.is_known(index):
+            return
+        if failure:
+            # Its groups stay unavailable: an empty state would send every reader of these groups
+            # to where it has no business.
+            log.error("the groups of %s-%d cannot be read: %s", GROUP_TOPIC, index, failure)
+            self._unloadable[index] = failure
+            return
+        if stats.skipped:
+            log.warning(
+                "%s-%d: %d records of unknown types are read over",
+                GROUP_TOPIC, index, stats.skipped,
+            )  # fmt: skip
+        self.runtime.activate(index, shard)
+
+    # Requests
+
+    async def ensure_topic(self) -> None:
+        """Makes the internal topic at the first need; a failure shows as a topic that is not
+        there."""
+        if GROUP_TOPIC not in self._services.topics.image.topics:
+            outcomes = await self._services.topics.ensure_topics([GROUP_TOPIC])
+            refused = outcomes[GROUP_TOPIC]
+            if isinstance(refused, KafkaError):
+                log.error("%s cannot be created: %s", GROUP_TOPIC, refused)
+            self._follow_image()
+
+    async def write(self, group_id: str, op: Callable[[GroupShard], Result[R]]) -> R:
+        """Runs `op` on the group's shard; KafkaError of the operation, of the log, or because the
+        group is not here (NOT_COORDINATOR) or not loaded (COORDINATOR_LOAD_IN_PROGRESS)."""
+        answer = self.runtime.write(self._index_of(group_id), op)
+        return answer.result() if answer.done else await _later(answer)
+
+    async def read(self, group_id: str, op: Callable[[GroupShard], R]) -> R:
+        answer = self.runtime.read(self._index_of(group_id), op)
+        return answer.result() if answer.done else await _later(answer)
+
+    async def each(self, op: Callable[[GroupShard], R]) -> list[R]:
+        """`op` of every shard that is here. COORDINATOR_LOAD_IN_PROGRESS while one is missing: a
+        list of groups with holes would be taken for the whole."""
+        if self._unloadable:
+            raise KafkaError(errors.COORDINATOR_NOT_AVAILABLE, self._why_unloadable())
+        if self.runtime.loading:
+            raise KafkaError(errors.COORDINATOR_LOAD_IN_PROGRESS)
+        answers = [self.runtime.read(index, op) for index, _ in self.runtime.active()]
+        return [a.result() if a.done else await _later(a) for a in answers]
+
+    def _index_of(self, group_id: str) -> int:
+        topic = self._services.topics.image.topics.get(GROUP_TOPIC)
+        if topic is None:
+            raise KafkaError(errors.NOT_COORDINATOR)
+        index = partition_of(group_id, len(topic.partitions))
+        if index in self._unloadable:
+            raise KafkaError(errors.COORDINATOR_NOT_AVAILABLE, self._unloadable[index])
+        return index
+
+    def _why_unloadable(self) -> str:
+        return "; ".join(self._unloadable.values())
+
+    # What happens elsewhere
+
+    def on_advance(self, partition: PartitionLog) -> None:
+        """The high watermark of one of our partitions moved. Called in the middle of appends, so
+        what follows from it runs in the loop's next turn."""
+        if self.runtime.waits(partition.index):
+            asyncio.get_running_loop().call_soon(self._advance, partition.index)
+
+    def _advance(self, index: int) -> None:
+        if not self._stopped:
+            self.runtime.on_advance(index)
+
+    def _on_topics_changed(self) -> None:
+        self._follow_image()
+        self._each_writes("topics changed", lambda shard: shard.op_metadata_changed())
+
+    def _on_topics_deleted(self, topics: Sequence[TopicImage]) -> None:
+        self._each_writes("topics deleted", lambda shard: shard.op_topics_deleted(topics))
+
+    def _each_writes(self, why: str, op: Callable[[GroupShard], Result[Any]]) -> None:
+        for index, _ in self.runtime.active():
+            answer = self.runtime.write(index, op)
+            if answer.done and answer.error is not None:
+                log.warning("%s-%d: %s: %s", GROUP_TOPIC, index, why, answer.error)
+
+    def _codec(self) -> str:
+        return _CODECS[self._services.config.offsets_topic_compression_codec]
+
+
+def _spans(partition: PartitionLog, end_offset: int) -> Iterator[Any]:
+    """What is in the log below `end_offset`, in order; in a pool thread."""
+    offset = partition.log_start_offset
+    while offset < end_offset:
+        span = partition.log.read(offset, _READ_BYTES, max_offset=end_offset)
+        if span is None:
+            return
+        yield span
+        offset = span.next_offset
+
+
+async def _later(answer: Answer[R]) -> R:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    answer.when_done(lambda _: None if future.done() else future.set_result(None))
+    await future
+    return answer.result()
