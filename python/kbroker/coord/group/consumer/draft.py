@@ -1,0 +1,119 @@
+"""What one operation is about to do to a group: its records, and the group as they leave it.
+
+An operation must not touch the group before its records are in the log, and yet each of its steps
+builds on the one before. So the records are tried out on a copy, by the same replay that will
+change the group itself. The copy is made at the first change: a heartbeat with nothing new makes
+none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from kbroker.coord.group.assign import ASSIGNORS
+from kbroker.coord.group.consumer import records, target
+from kbroker.coord.group.consumer.group import ConsumerGroup
+from kbroker.coord.group.consumer.member import ConsumerMember
+from kbroker.coord.group.reconcile import Reported, is_reconciled, reconcile
+from kbroker.coord.result import Record
+
+if TYPE_CHECKING:
+    from kbroker.coord.group.env import GroupEnv
+
+
+class GroupDraft:
+    """`view` is the group as of now: the live one, or the copy once something changed. `before`
+    are records that make way for the group (the end of a classic one) and are not its own."""
+
+    __slots__ = ("_changed", "_live", "env", "group_id", "records", "view")
+
+    def __init__(self, env: GroupEnv, group: ConsumerGroup, before: Sequence[Record] = ()) -> None:
+        self.env = env
+        self.group_id = group.group_id
+        self.records = list(before)
+        self.view = group
+        self._changed = False
+
+    def add(self, record: Record) -> None:
+        if not self._changed:
+            self.view = self.view.copy()
+            self._changed = True
+        self.view.replay(record.key, record.value)
+        self.records.append(record)
+
+    def add_all(self, planned: Iterable[Record]) -> None:
+        for record in planned:
+            self.add(record)
+
+    # Members
+
+    def put_subscription(self, member: ConsumerMember) -> None:
+        self.add(records.member_record(self.group_id, member))
+
+    def remove(self, member_id: str) -> None:
+        self.add_all(records.member_tombstones(self.group_id, member_id))
+
+    def replace(self, old: ConsumerMember, new: ConsumerMember) -> None:
+        """`new` takes the place of the static member `old`, with all that it has."""
+        had = self.view.target(old.member_id)
+        self.remove(old.member_id)
+        self.put_subscription(new)
+        self.add(records.target_record(self.group_id, new.member_id, had))
+        self.add(records.current_record(self.group_id, new))
+
+    # Epochs and assignments
+
+    def refresh(self, *, subscribed: bool) -> None:
+        """Compares the group with the metadata, and begins a new epoch when what members are to
+        read changed: `subscribed` says that a subscription did."""
+        image, now_ms = self.env.image(), self.env.clock.wall_ms()
+        if not subscribed and self.view.checked_version == image.version:
+            return
+        self.add_all(target.plan_regexes(self.view, image, now_ms))
+        found = target.metadata_hash(self.view, image)
+        if subscribed or found != self.view.metadata_hash:
+            self.begin_epoch(found)
+
+    def begin_epoch(self, metadata_hash: int) -> None:
+        self.add(records.group_record(self.group_id, self.view.epoch + 1, metadata_hash))
+
+    def retarget(self) -> None:
+        """A target assignment for the group's epoch, if it has none yet."""
+        view = self.view
+        if view.epoch <= view.assignment_epoch:
+            return
+        offered = assignors_of(self.env)
+        name = view.assignor_name(offered, offered[0])
+        self.add_all(target.plan_target(view, self.env.image(), name, self.env.clock.wall_ms()))
+
+    def reconcile(self, member_id: str, reported: Reported | None) -> ConsumerMember:
+        """One step of the member towards its target. Always the last thing an operation does, so
+        its record is not tried out: a heartbeat that only moves one member copies nothing."""
+        view = self.view
+        member = view.member(member_id)
+        if is_reconciled(member, view.assignment_epoch):
+            return member
+        stepped = reconcile(
+            member, view.assignment_epoch, view.target(member_id), view.owner_of, reported
+        )
+        if stepped != member:
+            self.records.append(records.current_record(self.group_id, stepped))
+        return stepped
+
+    # Leaving
+
+    def fence(self, members: Iterable[ConsumerMember]) -> None:
+        """Takes members out; the next heartbeat of anybody shares out what they had."""
+        for member in members:
+            self.remove(member.member_id)
+        view = self.view
+        gone = [pattern for pattern in view.regexes if pattern not in view.patterns()]
+        self.add_all(records.regex_tombstone(self.group_id, pattern) for pattern in gone)
+        self.begin_epoch(target.metadata_hash(self.view, self.env.image()))
+
+
+def assignors_of(env: GroupEnv) -> list[str]:
+    """Those that are configured and known; the first one is the default."""
+    names = [name for name in env.config().group_consumer_assignors if name in ASSIGNORS]
+    return names or list(ASSIGNORS)

@@ -1,0 +1,74 @@
+"""What a group subscribes to, as the metadata has it, and who is to have which partition of it.
+
+Pure functions of a group and an image of the metadata.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from kbroker.coord.group.assign import ASSIGNORS
+from kbroker.coord.group.assign.spec import MemberSpec
+from kbroker.coord.group.consumer import records
+from kbroker.coord.group.consumer.group import ConsumerGroup
+from kbroker.coord.group.env import ImageView
+from kbroker.coord.group.regex import match_topics
+from kbroker.coord.result import Record
+
+
+def metadata_hash(group: ConsumerGroup, image: ImageView) -> int:
+    """Changes when a subscribed topic appears, goes, comes back as another one, or grows. 0: there
+    is none. Kafka hashes in its own way; a group that another broker wrote rebalances once."""
+    digest = blake2b(digest_size=8)
+    found = False
+    for name in sorted(group.subscribed_topics):
+        topic = image.topics.get(name)
+        if topic is not None:
+            found = True
+            digest.update(topic.topic_id)
+            digest.update(len(topic.partitions).to_bytes(4, "big"))
+    return int.from_bytes(digest.digest(), "big", signed=True) if found else 0
+
+
+def plan_regexes(group: ConsumerGroup, image: ImageView, now_ms: int) -> list[Record]:
+    """Looks up what patterns match now: records of what is new, and tombstones of patterns that
+    nobody has any more."""
+    wanted = group.patterns()
+    planned = [
+        records.regex_tombstone(group.group_id, pattern)
+        for pattern in group.regexes
+        if pattern not in wanted
+    ]
+    for pattern in sorted(wanted):
+        known = group.regexes.get(pattern)
+        if known is not None and image.version in (known.image_version, group.checked_version):
+            continue
+        topics = match_topics(pattern, image.topics)
+        if known is None or known.topics != topics:
+            planned.append(
+                records.regex_record(group.group_id, pattern, topics, image.version, now_ms)
+            )
+    return planned
+
+
+def plan_target(group: ConsumerGroup, image: ImageView, assignor: str, now_ms: int) -> list[Record]:
+    """Records of the target assignment of the group's epoch: what differs, then the epoch."""
+    specs: dict[str, MemberSpec] = {}
+    counts: dict[bytes, int] = {}
+    for member_id, member in group.members.items():
+        topic_ids = set()
+        for name in group.topics_of(member):
+            topic = image.topics.get(name)
+            if topic is not None:
+                topic_ids.add(topic.topic_id)
+                counts[topic.topic_id] = len(topic.partitions)
+        specs[member_id] = MemberSpec(
+            member.instance_id, frozenset(topic_ids), group.target(member_id)
+        )
+    planned = [
+        records.target_record(group.group_id, member_id, target)
+        for member_id, target in ASSIGNORS[assignor](specs, counts).items()
+        if target != group.targets.get(member_id)
+    ]
+    planned.append(records.target_epoch_record(group.group_id, group.epoch, now_ms))
+    return planned
