@@ -48,8 +48,8 @@ class FakeLogs:
     def delete(self, topic: str, index: int) -> None:
         del self.ids[topic, index]
 
-    def configure(self, topic: str, config: TopicConfig) -> None:
-        self.configured.append((topic, config))
+    def configure(self, topics: Mapping[str, TopicConfig]) -> None:
+        self.configured += topics.items()
 
 
 class Admin:

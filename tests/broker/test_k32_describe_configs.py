@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kbroker.base import errors
-from kbroker.base.config import BrokerConfig, TopicConfig
+from kbroker.base.config import BrokerConfig, GroupConfig, TopicConfig
 from kbroker.base.config_ops import ConfigOp, OpType
 from kbroker.wire import apis
 from kbroker.wire.schema.describe_configs import (
@@ -113,10 +113,32 @@ def test_loggers() -> None:
     run(test)
 
 
-@pytest.mark.parametrize("resource_type", [CLIENT_METRICS, GROUP])
-def test_what_has_no_configuration_yet(resource_type: int) -> None:
+def test_a_group_shows_every_key_and_its_source() -> None:
     async def test() -> None:
-        assert by_name(await describe(await Admin.open(), resource_type, "x")) == {}
+        session, heartbeat = "consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"
+        admin = await Admin.open({"group.consumer.heartbeat.interval.ms": "7000"})
+        await admin.topics.edit_group_configs("g", [ConfigOp(OpType.SET, session, "50000")])
+        configs = by_name(await describe(admin, GROUP, "g", include_synonyms=True))
+        assert list(configs) == list(GroupConfig.KEYS)
+        assert not any(config.read_only for config in configs.values())
+        shown = {
+            name: [(s.name, s.value, s.source) for s in configs[name].synonyms]
+            for name in (session, heartbeat)
+        }
+        assert shown == {
+            session: [(session, "50000", 8), (f"group.{session}", "45000", 5)],
+            heartbeat: [(f"group.{heartbeat}", "7000", 4), (f"group.{heartbeat}", "5000", 5)],
+        }
+        assert (configs[session].value, configs[session].config_source) == ("50000", 8)
+        other = by_name(await describe(admin, GROUP, "never heard of", [session]))
+        assert (other[session].value, other[session].config_source) == ("45000", 5)
+
+    run(test)
+
+
+def test_client_metrics_have_nothing_yet() -> None:
+    async def test() -> None:
+        assert by_name(await describe(await Admin.open(), CLIENT_METRICS, "x")) == {}
 
     run(test)
 
@@ -130,6 +152,8 @@ def test_what_has_no_configuration_yet(resource_type: int) -> None:
         (BROKER, "one", errors.INVALID_REQUEST),
         (LOGGER, "2", errors.INVALID_REQUEST),
         (LOGGER, "", errors.INVALID_REQUEST),
+        (GROUP, "", errors.INVALID_REQUEST),
+        (CLIENT_METRICS, "", errors.INVALID_REQUEST),
         (0, "x", errors.INVALID_REQUEST),
         (99, "x", errors.INVALID_REQUEST),
     ],

@@ -49,6 +49,21 @@ def test_what_is_not_named_goes(version: int) -> None:
     run(test)
 
 
+def test_groups() -> None:
+    async def test() -> None:
+        admin = await Admin.open()
+        session, heartbeat = "consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"
+        assert await alter(admin, resource(GROUP, "g", (session, "50000"))) == [errors.NONE]
+        assert await alter(admin, resource(GROUP, "g", (heartbeat, "6000"))) == [errors.NONE]
+        assert dict(admin.topics.image.group_configs["g"]) == {heartbeat: "6000"}
+        assert await alter(admin, resource(GROUP, "g", (session, "1"))) == [errors.INVALID_CONFIG]
+        assert await alter(admin, resource(GROUP, "", (session, "50000"))) == [
+            errors.INVALID_REQUEST
+        ]
+
+    run(test)
+
+
 def test_brokers() -> None:
     async def test() -> None:
         admin = await Admin.open()
@@ -83,7 +98,9 @@ def test_refusals_change_nothing() -> None:
         assert codes == [
             errors.INVALID_CONFIG,
             errors.UNKNOWN_TOPIC_OR_PARTITION,
-            *[errors.INVALID_REQUEST] * 5,
+            *[errors.INVALID_REQUEST] * 3,
+            errors.INVALID_CONFIG,
+            errors.INVALID_REQUEST,
         ]
         for refused in (
             [resource(TOPIC, "a", ("retention.ms", None))],

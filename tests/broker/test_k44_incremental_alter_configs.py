@@ -17,7 +17,8 @@ from kbroker.wire.schema.incremental_alter_configs import (
 
 from tests.broker.admin_support import Admin, run
 
-TOPIC, BROKER, LOGGER, GROUP = 2, 4, 8, 32
+TOPIC, BROKER, LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
+SESSION = "consumer.session.timeout.ms"
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 
 
@@ -86,7 +87,17 @@ def test_operations(version: int) -> None:
         (resource(BROKER, "1", (SET, "node.id", "2")), errors.INVALID_REQUEST),
         (resource(BROKER, "2", (SET, "log.roll.ms", "2")), errors.INVALID_REQUEST),
         (resource(BROKER, "", (SET, "ssl.client.auth", "none")), errors.INVALID_REQUEST),
-        (resource(GROUP, "g", (SET, "x", "1")), errors.INVALID_REQUEST),
+        (resource(GROUP, "g", (SET, "x", "1")), errors.INVALID_CONFIG),
+        (resource(GROUP, "g", (SET, SESSION, "44999")), errors.INVALID_CONFIG),
+        (resource(GROUP, "g", (SET, SESSION, "60001")), errors.INVALID_CONFIG),
+        (resource(GROUP, "g", (SET, SESSION, "soon")), errors.INVALID_CONFIG),
+        (resource(GROUP, "g", (APPEND, SESSION, "1")), errors.INVALID_CONFIG),
+        (resource(GROUP, "", (SET, SESSION, "50000")), errors.INVALID_REQUEST),
+        (resource(CLIENT_METRICS, "m", (SET, "interval.ms", "1000")), errors.INVALID_REQUEST),
+        (
+            resource(BROKER, "1", (SET, "group.consumer.session.timeout.ms", "50000")),
+            errors.INVALID_REQUEST,
+        ),
         (resource(LOGGER, "1", (SET, "no.such.logger", "INFO")), errors.INVALID_CONFIG),
         (resource(LOGGER, "1", (SET, "root", "LOUD")), errors.INVALID_CONFIG),
         (resource(LOGGER, "1", (DELETE, "root", None)), errors.INVALID_REQUEST),
@@ -116,6 +127,27 @@ def test_a_resource_twice_is_refused_and_the_others_are_not() -> None:
         )
         assert codes == [errors.INVALID_REQUEST, errors.INVALID_REQUEST, errors.NONE]
         assert admin.topics.topic_config("a").retention_ms == 3
+
+    run(test)
+
+
+def test_a_group_need_not_exist_to_be_configured() -> None:
+    async def test() -> None:
+        admin = await Admin.open()
+        heard: list[str] = []
+        admin.topics.on_group_config.append(heard.append)
+        asked = resource(GROUP, "g", (SET, SESSION, "50000"))
+        assert await alter(admin, asked, validate_only=True) == [errors.NONE]
+        assert admin.store.revision == 0 and not heard
+        assert await alter(admin, asked) == [errors.NONE]
+        assert await alter(admin, asked) == [errors.NONE], "the same again changes nothing"
+        assert heard == ["g"]
+        assert admin.topics.group_config("g").consumer_session_timeout_ms == 50_000
+        assert admin.topics.group_config("h").consumer_session_timeout_ms == 45_000
+        assert await alter(admin, resource(GROUP, "g", (DELETE, SESSION, None))) == [errors.NONE]
+        assert heard == ["g", "g"]
+        assert admin.topics.group_config("g") == admin.topics.group_config("h")
+        assert not admin.topics.image.group_configs, "nothing is left of it"
 
     run(test)
 

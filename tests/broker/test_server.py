@@ -129,6 +129,22 @@ def test_connections_are_limited_in_all_and_per_address(uvloop: bool) -> None:
     run(test, uvloop=uvloop)
 
 
+def test_limits_that_change_hold_for_those_who_come() -> None:
+    async def test() -> None:
+        async with Harness(echo, connections_max=9) as h:
+            kept = [await h.connect() for _ in range(2)]
+            for client in kept:
+                client.send(PRODUCE, 3, 1, b"x")
+                await client.receive()
+            h.server.reconfigure(ServerLimits(connections_max=1))
+            assert await (await h.connect()).closed() == b""
+            for client in kept:
+                client.send(PRODUCE, 3, 2, b"still in")
+                assert await client.receive() == (2, b"PLAINTEXT:still in")
+
+    run(test)
+
+
 def test_few_descriptors_left_pause_accepting_and_keep_the_rest_for_files(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -270,7 +270,7 @@ def test_a_failed_creation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_configure_reaches_every_partition(tmp_path: Path) -> None:
     managed = Managed(tmp_path).open(image(("t", TOPIC_ID, 2), ("u", OTHER_ID, 1)))
-    managed.logs.configure("t", TopicConfig(managed.config, {"max.message.bytes": "300"}))
+    managed.logs.configure({"t": TopicConfig(managed.config, {"max.message.bytes": "300"})})
     found = [partition.config.max_message_bytes for partition in managed.logs.all()]
     assert found == [300, 300, 1_048_588]
     managed.logs.close()

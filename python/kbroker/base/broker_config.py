@@ -251,6 +251,9 @@ def _relations(config: BrokerConfig) -> list[str]:
             f"log.dirs = {','.join(config.log_dirs)!r}: must be one directory, not "
             f"{len(config.log_dirs)}"
         )
+    if config.log_cleaner_min_compaction_lag_ms > config.log_cleaner_max_compaction_lag_ms:
+        low, high = "log_cleaner_min_compaction_lag_ms", "log_cleaner_max_compaction_lag_ms"
+        problems.append(_disorder(config, low, high, "at most"))
     problems += _group_problems(config)
     if config.metrics_listener:
         try:

@@ -202,6 +202,23 @@ class TopicConfig(TopicKeys):
     _broker: BrokerConfig
 
     def __init__(self, broker: BrokerConfig, overrides: Mapping[str, str] = _EMPTY) -> None:
+        """Raises ConfigError for what may not be set."""
+        self._read(broker, overrides)
+        problems = _relations(self)
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+    @classmethod
+    def of_stored(cls, broker: BrokerConfig, overrides: Mapping[str, str]) -> TopicConfig:
+        """The configuration of stored overrides, without those this version does not take: what
+        another version or another broker configuration allowed must not keep a topic from opening,
+        nor a broker's configuration from changing."""
+        config = cls.__new__(cls)
+        taken = {name: text for name, text in overrides.items() if _takes(name, text)}
+        config._read(broker, taken)
+        return config
+
+    def _read(self, broker: BrokerConfig, overrides: Mapping[str, str]) -> None:
         inherited = vars(broker)
         values = {key.attr: inherited.get(broker_attr, key.default) for key, broker_attr in _PLAN}
         problems = []
@@ -214,18 +231,11 @@ class TopicConfig(TopicKeys):
                 values[key.attr] = key.parse(text)
             except ConfigError as wrong:
                 problems.append(str(wrong))
+        if problems:
+            raise ConfigError("\n".join(problems))
         vars(self).update(
             values, _broker=broker, overrides=MappingProxyType(dict(sorted(overrides.items())))
         )
-        problems = problems or _relations(self)
-        if problems:
-            raise ConfigError("\n".join(problems))
-
-    @classmethod
-    def of_stored(cls, broker: BrokerConfig, overrides: Mapping[str, str]) -> TopicConfig:
-        """The configuration of stored overrides, without those this version does not take: what
-        another version allowed must not keep a topic from opening."""
-        return cls(broker, {name: text for name, text in overrides.items() if _takes(name, text)})
 
     def synonyms_of(self, key: Key[Any]) -> tuple[ConfigSynonym, ...]:
         """The topic's own value, then everything the broker key could take its value from."""

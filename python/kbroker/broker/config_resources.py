@@ -15,6 +15,7 @@ from kbroker.base.config import (
     ConfigEntry,
     ConfigSource,
     ConfigSynonym,
+    GroupConfig,
     TopicConfig,
     UpdateMode,
 )
@@ -46,8 +47,12 @@ def describe(services: Services, type_number: int, name: str) -> Iterable[Config
     if resource_type is ResourceType.BROKER_LOGGER:
         _check_own_id(services, name)
         return describe_loggers()
-    # Groups and client metrics have no configuration of their own yet.
-    return ()
+    if resource_type is ResourceType.GROUP:
+        _check_given(name, "Group name")
+        group: GroupConfig = services.topics.group_config(name)
+        return group.describe()
+    _check_given(name, "Client metrics subscription name")
+    return ()  # nobody subscribes to metrics of clients yet
 
 
 async def edit(
@@ -70,6 +75,9 @@ async def edit(
     elif resource_type is ResourceType.BROKER_LOGGER:
         _check_own_id(services, name)
         set_levels(ops, validate_only=validate_only)
+    elif resource_type is ResourceType.GROUP:
+        _check_given(name, "Group name")
+        await services.topics.edit_group_configs(name, ops, validate_only=validate_only)
     else:
         raise _unalterable(resource_type)
 
@@ -92,8 +100,41 @@ async def replace(
     elif resource_type is ResourceType.BROKER:
         _is_default_broker(services, name)
         await services.topics.replace_broker_configs(name, wanted, validate_only=validate_only)
+    elif resource_type is ResourceType.GROUP:
+        _check_given(name, "Group name")
+        await services.topics.replace_group_configs(name, wanted, validate_only=validate_only)
     else:
         raise _unalterable(resource_type)
+
+
+def list_resources(services: Services, wanted: Iterable[int]) -> list[tuple[int, str]]:
+    """(type, name) of what has a configuration: every topic, broker and logger has one, of groups
+    those that were given one. `wanted` are type numbers; none asks for all."""
+    wanted = list(wanted) or list(ResourceType)
+    found: list[tuple[int, str]] = []
+    for number in dict.fromkeys(wanted):
+        try:
+            resource_type = ResourceType(number)
+        except ValueError:
+            raise KafkaError(errors.UNSUPPORTED_VERSION) from None
+        found += ((number, name) for name in _names(services, resource_type))
+    return found
+
+
+def _names(services: Services, resource_type: ResourceType) -> Iterable[str]:
+    image = services.topics.image
+    if resource_type is ResourceType.TOPIC:
+        return sorted(image.topics)
+    if resource_type is ResourceType.GROUP:
+        return sorted(image.group_configs)
+    if resource_type is ResourceType.CLIENT_METRICS:
+        return ()
+    return (str(services.node_id),)
+
+
+def _check_given(name: str, what: str) -> None:
+    if not name:
+        raise KafkaError(errors.INVALID_REQUEST, f"{what} must not be empty.")
 
 
 def _type_of(number: int) -> ResourceType:

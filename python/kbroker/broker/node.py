@@ -131,6 +131,10 @@ class Node:
             endpoints=self.endpoints,
         )
         topics.attach(services)
+        topics.on_broker_config.append(logs.reconfigure)
+        topics.on_broker_config.append(
+            lambda config: self._server.reconfigure(_server_limits(config))
+        )
         groups = self._groups = GroupService(services, clock=self._clock, rng=self._rng)
         services.groups = groups
         groups.open()

@@ -76,14 +76,12 @@ class Server:
         self.clock = clock
         self.metrics = metrics
         self.flexible_from = flexible_from
-        self.frame_bytes_max = server_limits.frame_bytes_max
-        self.idle_ms_max = server_limits.idle_ms_max
+        self.reconfigure(server_limits)
         self.pool = ReceivePool(limits.RECEIVE_BUFFER_BYTES)
         self.now_ms = clock.monotonic_ms()  # coarse: as of the last sweep
         self.dispatcher: Dispatcher
         self.services: Services
         self.listeners: list[Listener] = []
-        self._limits = server_limits
         self._loop: asyncio.AbstractEventLoop
         self._sessions: set[Session] = set()
         self._taken = 0  # accepted and not gone, whether or not the loop has them yet
@@ -100,6 +98,12 @@ class Server:
         self._stopping = False
 
     # ------------------------------------------------------------- life
+
+    def reconfigure(self, server_limits: ServerLimits) -> None:
+        """Holds for connections that come; nobody who is in is sent away."""
+        self._limits = server_limits
+        self.frame_bytes_max = server_limits.frame_bytes_max
+        self.idle_ms_max = server_limits.idle_ms_max
 
     def bind(self, endpoints: Sequence[tuple[str, str, int]]) -> None:
         """Takes the ports (0 becomes a real one) without accepting yet: advertised addresses are

@@ -4,7 +4,7 @@ of the store means to a client."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from kbroker.base import errors
 from kbroker.base.errors import KafkaError
@@ -54,6 +54,13 @@ class TopicStore:
 
     async def configure_broker(self, name: str, put: bytes) -> int:
         return await self._commit([], [Put(keys.broker_config_key(name), put)])
+
+    async def configure_group(self, group_id: str, configs: Mapping[str, str]) -> int:
+        """Without configurations nothing is left of the group."""
+        key = keys.group_config_key(group_id)
+        if not configs:
+            return await self._commit([], deletes=[key])
+        return await self._commit([], [Put(key, codec.encode_group_configs(group_id, configs))])
 
     async def undo_create(self, topics: Sequence[TopicImage]) -> None:
         """Takes back a creation whose logs could not be made. Never raises: the worst that is left

@@ -6,43 +6,30 @@ and makes them. A deletion commits first too: what is left of it are directories
 is in no image, which `open_all` sets aside as `-stray` and never serves, so nothing comes back to
 life, not even under the same name. A change is visible (in `image`) before its caller is answered.
 
-Changes run one at a time, under a lock; readers take `image` and keep it for as long as they like.
+Changes run one at a time, under a lock; readers take `image` and keep it for as long as they like
+(`cluster_state.py`). Changes of configuration are in `config_changes.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
 from kbroker.base import errors
-from kbroker.base.broker_config import check_dynamic
 from kbroker.base.check import invariant
-from kbroker.base.config import BrokerConfig, ConfigError, TopicConfig
-from kbroker.base.config_ops import ConfigOp, apply_ops
 from kbroker.base.errors import KafkaError
 from kbroker.base.ids import is_usable_id, make_uuid
 from kbroker.base.limits import PARTITIONS_PER_REQUEST_MAX
-from kbroker.base.rng import Rng
-from kbroker.broker.answers import AnswerCache
-from kbroker.broker.topic_store import TopicStore
-from kbroker.meta import codec
-from kbroker.meta.image import (
-    NO_CONFIGS,
-    RESERVED_NAMES,
-    ClusterImage,
-    PartitionImage,
-    TopicImage,
-)
+from kbroker.broker.cluster_state import tell
+from kbroker.broker.config_changes import ConfigChanges
+from kbroker.meta.image import NO_CONFIGS, RESERVED_NAMES, PartitionImage, TopicImage
 from kbroker.meta.placement import Candidate
-from kbroker.meta.store.base import MetadataStore
 from kbroker.meta.topic_rules import (
     NewTopic,
     check_free,
     check_name,
     check_partition_limit,
-    checked_topic_config,
     collision_key,
     internal_topic,
     plan_partitions,
@@ -51,9 +38,6 @@ from kbroker.meta.topic_rules import (
 from kcore.errors import CoreError
 from kcore.files.names import is_valid_topic
 
-if TYPE_CHECKING:
-    from kbroker.broker.services import Services
-
 __all__ = ["NewTopic", "Outcome", "PartitionImage", "TopicImage", "TopicService"]
 
 log = logging.getLogger("kbroker.topics")
@@ -61,55 +45,13 @@ log = logging.getLogger("kbroker.topics")
 Outcome = TopicImage | KafkaError
 
 
-class TopicService:
+class TopicService(ConfigChanges):
     """`await TopicService.open(store, config, ...)`, then `attach(services)` once logs are there.
 
     `image` is the cluster as of now, `answers` what was encoded from it, `config` the broker's
     configuration with the dynamic layers of the store. Methods on one topic raise KafkaError; those
     on several return one outcome each.
     """
-
-    def __init__(self, store: MetadataStore, config: BrokerConfig, node_id: int, rng: Rng) -> None:
-        self.config = config
-        self.answers = AnswerCache()
-        # Plain calls, made after the change is in `image` and before its caller is answered:
-        # the topics that went; topics or partitions came or went; the group configured anew.
-        self.on_deleted: list[Callable[[Sequence[TopicImage]], None]] = []
-        self.on_changed: list[Callable[[], None]] = []
-        self.on_group_config: list[Callable[[str], None]] = []
-        self._image = ClusterImage()
-        self._store = TopicStore(store)
-        self._node_id = node_id
-        self._rng = rng
-        self._services: Services | None = None
-        self._lock = asyncio.Lock()
-        self._names: dict[str, str] = {}  # collision key -> name
-        self._configs: dict[str, TopicConfig] = {}  # of topics with overrides
-        self._inherited = TopicConfig(config)
-
-    @classmethod
-    async def open(
-        cls, store: MetadataStore, config: BrokerConfig, *, node_id: int, rng: Rng
-    ) -> TopicService:
-        service = cls(store, config, node_id, rng)
-        await service._load()
-        return service
-
-    @property
-    def image(self) -> ClusterImage:
-        return self._image
-
-    def attach(self, services: Services) -> None:
-        """From here on changes reach the logs, and `services.config` follows."""
-        self._services = services
-
-    def topic_config(self, name: str) -> TopicConfig:
-        """The configuration of a topic that is in `image`."""
-        return self._configs.get(name, self._inherited)
-
-    def planned_config(self, topic: TopicImage) -> TopicConfig:
-        """The configuration of a topic that may only have been validated."""
-        return TopicConfig.of_stored(self.config, topic.configs)
 
     @staticmethod
     def check_name(name: str) -> None:
@@ -208,82 +150,13 @@ class TopicService:
                 await self._store.undo_grow(topic, grown)
                 raise failure
             self._publish(self.image.with_topics(revision, put=[grown]))
-            _tell(self.on_changed)
+            tell(self.on_changed)
             return grown
-
-    # Configuration
-
-    async def edit_topic_configs(
-        self, name: str, ops: Sequence[ConfigOp], *, validate_only: bool = False
-    ) -> None:
-        """Applies `ops` to the topic's overrides; acts at once."""
-
-        def edited(topic: TopicImage) -> dict[str, str]:
-            inherited = self._inherited
-            return apply_ops(
-                TopicConfig.KEYS, topic.configs, ops, lambda key: getattr(inherited, key.attr)
-            )
-
-        await self._change_topic_configs(name, edited, validate_only)
-
-    async def replace_topic_configs(
-        self, name: str, configs: Mapping[str, str], *, validate_only: bool = False
-    ) -> None:
-        """Makes `configs` the topic's overrides: those not in it go."""
-        await self._change_topic_configs(name, lambda _: dict(configs), validate_only)
-
-    async def edit_broker_configs(
-        self, name: str, ops: Sequence[ConfigOp], *, validate_only: bool = False
-    ) -> None:
-        """`name` is this broker's id, or empty for the defaults of all brokers."""
-
-        def edited(overrides: Mapping[str, str]) -> dict[str, str]:
-            config = self.config
-            return apply_ops(
-                BrokerConfig.KEYS, overrides, ops, lambda key: getattr(config, key.attr)
-            )
-
-        await self._change_broker_configs(name, edited, validate_only)
-
-    async def replace_broker_configs(
-        self, name: str, configs: Mapping[str, str], *, validate_only: bool = False
-    ) -> None:
-        await self._change_broker_configs(name, lambda _: dict(configs), validate_only)
 
     # The rest is private.
 
-    async def _load(self) -> None:
-        self._publish(codec.load_image(*await self._store.read_all()))
-        broker_configs = self.image.broker_configs
-        self.config, ignored = self.config.with_stored(
-            dynamic_default=broker_configs.get("", NO_CONFIGS),
-            dynamic_broker=broker_configs.get(str(self._node_id), NO_CONFIGS),
-        )
-        for why in ignored:
-            log.warning("stored broker configuration ignored: %s", why)
-        self._inherited = TopicConfig(self.config)
-        for topic in self.image.topics.values():
-            self._names[collision_key(topic.name)] = topic.name
-            self._note_config(topic)
-
-    def _publish(self, image: ClusterImage) -> None:
-        self._image = image
-        self.answers.clear()
-
-    def _note_config(self, topic: TopicImage) -> None:
-        if topic.configs:
-            self._configs[topic.name] = TopicConfig.of_stored(self.config, topic.configs)
-        else:
-            self._configs.pop(topic.name, None)
-
     def _brokers(self) -> list[Candidate]:
         return [Candidate(self._node_id, self.config.broker_rack)]
-
-    def _existing(self, name: str) -> TopicImage:
-        topic = self.image.topics.get(name)
-        if topic is None:
-            raise KafkaError(errors.UNKNOWN_TOPIC_OR_PARTITION)
-        return topic
 
     def _automatic(self, name: str) -> NewTopic:
         if name in RESERVED_NAMES:
@@ -313,7 +186,7 @@ class TopicService:
             self._names[collision_key(topic.name)] = topic.name
         self._publish(self.image.with_topics(revision, put=made))
         if made:
-            _tell(self.on_changed)
+            tell(self.on_changed)
         return [
             failed.get(outcome.name, outcome) if isinstance(outcome, TopicImage) else outcome
             for outcome in outcomes
@@ -416,67 +289,9 @@ class TopicService:
                     self._services.purgatory.wake((topic.topic_id, partition.index))
                 self._services.metrics.drop_topic(topic.name)
             await asyncio.sleep(0)
-        _tell(self.on_deleted, doomed)
-        _tell(self.on_changed)
+        tell(self.on_deleted, doomed)
+        tell(self.on_changed)
         return None
-
-    async def _change_topic_configs(
-        self, name: str, compute: Callable[[TopicImage], dict[str, str]], validate_only: bool
-    ) -> None:
-        async with self._lock:
-            topic = self._existing(name)
-            try:
-                overrides = compute(topic)
-            except ConfigError as wrong:
-                raise KafkaError(errors.INVALID_CONFIG, str(wrong)) from None
-            config = checked_topic_config(self.config, overrides)
-            if validate_only or config.overrides == topic.configs:
-                return
-            changed = TopicImage(topic.name, topic.topic_id, topic.partitions, config.overrides)
-            revision = await self._store.configure(changed)
-            self._publish(self.image.with_topics(revision, put=[changed]))
-            self._note_config(changed)
-            self._configure_logs(name)
-
-    async def _change_broker_configs(
-        self,
-        name: str,
-        compute: Callable[[Mapping[str, str]], dict[str, str]],
-        validate_only: bool,
-    ) -> None:
-        async with self._lock:
-            try:
-                overrides = compute(self.image.broker_configs.get(name, NO_CONFIGS))
-                check_dynamic(name, overrides)
-                changed = (
-                    self.config.with_dynamic(dynamic_broker=overrides)
-                    if name
-                    else self.config.with_dynamic(dynamic_default=overrides)
-                )
-            except ConfigError as wrong:
-                # Kafka's choice of code for broker configurations, which clients rely on.
-                raise KafkaError(errors.INVALID_REQUEST, str(wrong)) from None
-            if validate_only:
-                return
-            revision = await self._store.configure_broker(name, codec.encode_configs(overrides))
-            self._publish(self.image.with_broker_config(revision, name, overrides))
-            self._swap_config(changed)
-
-    def _swap_config(self, config: BrokerConfig) -> None:
-        before = {name: self.topic_config(name) for name in self.image.topics}
-        self.config = config
-        self._inherited = TopicConfig(config)
-        for topic in self.image.topics.values():
-            self._note_config(topic)
-        if self._services is not None:
-            self._services.config = config
-        for name, old in before.items():
-            if self.topic_config(name) != old:
-                self._configure_logs(name)
-
-    def _configure_logs(self, name: str) -> None:
-        if self._services is not None:
-            self._services.logs.configure(name, self.topic_config(name))
 
 
 def _only(outcomes: Sequence[Outcome]) -> TopicImage:
@@ -484,12 +299,3 @@ def _only(outcomes: Sequence[Outcome]) -> TopicImage:
     if isinstance(outcomes[0], KafkaError):
         raise outcomes[0]
     return outcomes[0]
-
-
-def _tell(hooks: Sequence[Callable[..., None]], *args: object) -> None:
-    """What is told has happened and is stored: a listener that fails cannot take it back."""
-    for hook in hooks:
-        try:
-            hook(*args)
-        except Exception:
-            log.exception("a listener to changes of metadata failed")

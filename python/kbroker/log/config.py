@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kcore.limits import TIME_INDEX_ENTRY_BYTES
+
 if TYPE_CHECKING:
     from kbroker.base.config import TopicConfig
 
@@ -55,7 +57,8 @@ class PartitionConfig(NamedTuple):
             segment_bytes=topic.segment_bytes,
             segment_ms=topic.segment_ms,
             segment_jitter_ms=topic.segment_jitter_ms,
-            index_bytes_max=topic.segment_index_bytes,
+            # Kafka takes values below one entry, and rolls at every one.
+            index_bytes_max=max(topic.segment_index_bytes, TIME_INDEX_ENTRY_BYTES),
             index_interval_bytes=topic.index_interval_bytes,
             retention_ms=topic.retention_ms,
             retention_bytes=topic.retention_bytes,

@@ -57,6 +57,10 @@ class Housekeeping:
         self._stored: dict[str, Offsets] = {}
         self._storing = threading.Lock()
 
+    def reconfigure(self, settings: BrokerConfig) -> None:
+        """Intervals that run go on to their end; the next ones are the new ones."""
+        self._settings = settings
+
     def tick(self, wall_ms: int) -> None:
         now_ms = self._clock.monotonic_ms()
         if now_ms >= self._flush_at_ms:

@@ -355,11 +355,20 @@ class LogManager:
                 self._memory.unlink(f"{partition.log.path}/{name}")
         self._on_advance(partition)
 
-    def configure(self, topic: str, config: TopicConfig) -> None:
-        changed = PartitionConfig.from_topic(config)
+    def configure(self, topics: Mapping[str, TopicConfig]) -> None:
+        """The configurations of these topics are these from now on."""
+        changed = {name: PartitionConfig.from_topic(config) for name, config in topics.items()}
         for (name, _), partition in self.by_name.items():
-            if name == topic and partition.config != changed:
-                partition.configure(changed)
+            config = changed.get(name)
+            if config is not None and partition.config != config:
+                partition.configure(config)
+
+    def reconfigure(self, settings: BrokerConfig) -> None:
+        """The broker's own configuration has changed while it runs. Topics that inherit from it
+        are the caller's to `configure`."""
+        self._settings = settings
+        self._host.producer_expiration_ms = settings.producer_id_expiration_ms
+        self.housekeeping.reconfigure(settings)
 
     def _set_aside(self, tp: tuple[str, int]) -> None:
         """Not ours to delete: an operator may know better than our metadata."""

@@ -63,6 +63,10 @@ def encode_configs(configs: Mapping[str, str]) -> bytes:
     return _encode(dict(configs))
 
 
+def encode_group_configs(group_id: str, configs: Mapping[str, str]) -> bytes:
+    return _encode({"group": group_id, "configs": dict(configs)})
+
+
 def load_image(stored: Sequence[KeyValue], version: int) -> ClusterImage:
     """The image of everything in a store; StoreDamaged when it does not fit together.
 
@@ -72,6 +76,7 @@ def load_image(stored: Sequence[KeyValue], version: int) -> ClusterImage:
     headers: list[tuple[str, bytes, int, Mapping[str, str]]] = []
     partitions: dict[tuple[bytes, int], KeyValue] = {}
     broker_configs: dict[str, Mapping[str, str]] = {}
+    group_configs: dict[str, Mapping[str, str]] = {}
     for kv in stored:
         if kv.key.startswith(keys.PARTITIONS):
             partitions[_parse_key(kv, keys.parse_partition_key)] = kv
@@ -80,6 +85,9 @@ def load_image(stored: Sequence[KeyValue], version: int) -> ClusterImage:
             headers.append((name, *_read(kv, _topic_header)))
         elif kv.key.startswith(keys.BROKER_CONFIGS):
             broker_configs[_parse_key(kv, keys.parse_broker_config_key)] = _read(kv, _configs)
+        elif kv.key.startswith(keys.GROUP_CONFIGS):
+            group_id, configs = _read(kv, _group_configs)
+            group_configs[group_id] = configs
         elif kv.key == keys.CLUSTER:
             cluster_id = decode_cluster(kv)
     topics = []
@@ -91,7 +99,7 @@ def load_image(stored: Sequence[KeyValue], version: int) -> ClusterImage:
                 raise StoreDamaged(f"partition {index} of topic {name} is missing")
             found.append(_read_partition(stored_partition, index))
         topics.append(TopicImage(name, topic_id, tuple(found), configs))
-    return ClusterImage.of(cluster_id, version, topics, broker_configs)
+    return ClusterImage.of(cluster_id, version, topics, broker_configs, group_configs)
 
 
 def _topic_header(value: Any) -> tuple[bytes, int, Mapping[str, str]]:
@@ -100,6 +108,10 @@ def _topic_header(value: Any) -> tuple[bytes, int, Mapping[str, str]]:
 
 def _configs(value: Any) -> Mapping[str, str]:
     return MappingProxyType({str(name): str(text) for name, text in value.items()})
+
+
+def _group_configs(value: Any) -> tuple[str, Mapping[str, str]]:
+    return str(value["group"]), _configs(value["configs"])
 
 
 def _read_partition(kv: KeyValue, index: int) -> PartitionImage:

@@ -57,13 +57,15 @@ class TopicImage(NamedTuple):
 
 
 class ClusterImage(NamedTuple):
-    """`version` is the store's revision. `broker_configs` has "" for what holds for all brokers."""
+    """`version` is the store's revision. `broker_configs` has "" for what holds for all brokers,
+    `group_configs` the groups with a configuration of their own, whether they exist or not."""
 
     cluster_id: str = ""
     version: int = 0
     topics: Mapping[str, TopicImage] = MappingProxyType({})
     topics_by_id: Mapping[bytes, TopicImage] = MappingProxyType({})
     broker_configs: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    group_configs: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
     @classmethod
     def of(
@@ -72,10 +74,11 @@ class ClusterImage(NamedTuple):
         version: int,
         topics: Iterable[TopicImage],
         broker_configs: Mapping[str, Mapping[str, str]],
+        group_configs: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> ClusterImage:
         by_name = {topic.name: topic for topic in sorted(topics, key=lambda topic: topic.name)}
         by_id = {topic.topic_id: topic for topic in by_name.values()}
-        return cls(cluster_id, version, by_name, by_id, dict(broker_configs))
+        return cls(cluster_id, version, by_name, by_id, dict(broker_configs), dict(group_configs))
 
     def with_topics(
         self, version: int, *, put: Sequence[TopicImage] = (), removed: Sequence[str] = ()
@@ -96,6 +99,15 @@ class ClusterImage(NamedTuple):
     ) -> ClusterImage:
         changed = {**self.broker_configs, name: MappingProxyType(dict(configs))}
         return self._replace(version=version, broker_configs=changed)
+
+    def with_group_config(
+        self, version: int, group_id: str, configs: Mapping[str, str]
+    ) -> ClusterImage:
+        changed = dict(self.group_configs)
+        changed.pop(group_id, None)
+        if configs:
+            changed[group_id] = MappingProxyType(dict(configs))
+        return self._replace(version=version, group_configs=changed)
 
     def partition(self, topic: str, index: int) -> PartitionImage | None:
         """None when there is no such topic or partition."""

@@ -5,13 +5,17 @@
                                      this key does, so it is what a creation writes last
     partitions/<topic id>/<index>    replicas, leader, ISR
     configs/brokers/<node id>        dynamic configuration of one broker; `default` for all
+    configs/groups/<hash of its id>  a group's id and its dynamic configuration
     pid_block                        the first producer id not yet given to any broker
 
 A topic's id is written in its 22 characters and an index in ten digits: the order of keys is the
-order of indexes. Values are JSON (`codec.py`).
+order of indexes. A group's id may be any text of any length and a key may not: the id is in the
+value, the key is named by its SHA-256. Values are JSON (`codec.py`).
 """
 
 from __future__ import annotations
+
+import hashlib
 
 from kcore.files.topic_ids import decode_id, encode_id
 
@@ -19,6 +23,7 @@ CLUSTER = b"cluster"
 TOPICS = b"topics/"
 PARTITIONS = b"partitions/"
 BROKER_CONFIGS = b"configs/brokers/"
+GROUP_CONFIGS = b"configs/groups/"
 PID_BLOCK = b"pid_block"
 
 _DEFAULT_BROKER = "default"
@@ -51,3 +56,7 @@ def broker_config_key(name: str) -> bytes:
 def parse_broker_config_key(key: bytes) -> str:
     name = key[len(BROKER_CONFIGS) :].decode("ascii")
     return "" if name == _DEFAULT_BROKER else name
+
+
+def group_config_key(group_id: str) -> bytes:
+    return GROUP_CONFIGS + hashlib.sha256(group_id.encode("utf-8")).hexdigest().encode("ascii")

@@ -3,7 +3,7 @@
 * v1: sources and synonyms instead of is_default (KIP-226). v3: types and documentation (KIP-569).
 * Null or empty configuration_keys asks for all of them; unknown keys are left out.
 * Topics; this broker by its id, or the defaults of all brokers by the empty name; this broker's
-  loggers. Groups and client metrics exist as types and have nothing yet.
+  loggers; groups, whether they exist or not. Client metrics exist as a type and have nothing yet.
 * Sensitive values are null.
 
 ACLs: DescribeConfigs on the topic, the cluster or the group.
