@@ -407,9 +407,12 @@ def test_a_running_broker_is_wired_that_way() -> None:
             _, body = await client.receive()
             answer = messages.decode_response(44, 0, body)
             assert [response.error_code for response in answer.responses] == [errors.NONE]
-            assert await (await connect()).closed() == b"", "there is one connection already"
+            refused = await connect()
+            refused.send(18, 0, 1)
+            assert await refused.closed() == b"", "there is one connection already"
             logs = broker._node._logs
             assert logs is not None and logs._host.producer_expiration_ms == 1
+            await refused.close()
             await client.close()
 
     run(test)
