@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from kbroker.base.errors import KafkaError
+from kbroker.coord.result import Record
+
 
 class Group(Protocol):
     """A group of the classic or of the consumer protocol. Methods that check raise KafkaError."""
@@ -13,7 +16,7 @@ class Group(Protocol):
 
     @property
     def type_name(self) -> str:
-        """"classic" or "consumer", as ListGroups tells."""
+        """ "classic" or "consumer", as ListGroups tells."""
         ...
 
     @property
@@ -26,11 +29,6 @@ class Group(Protocol):
 
     @property
     def is_empty(self) -> bool: ...
-
-    @property
-    def empty_since_ms(self) -> int:
-        """By the wall clock; when offsets of an empty group begin to grow old."""
-        ...
 
     def check_commit(
         self,
@@ -52,6 +50,23 @@ class Group(Protocol):
         """NON_EMPTY_GROUP while there are members."""
         ...
 
+    def check_delete_offsets(self) -> None:
+        """Whether single offsets may be deleted; those of subscribed topics never."""
+        ...
+
     def is_subscribed(self, topic: str) -> bool:
         """Whether a member reads `topic`: its offsets are then neither deleted nor expired."""
+        ...
+
+    def expiry_base_ms(self, commit_timestamp_ms: int) -> int | None:
+        """From when an offset of a topic without readers grows old, by the wall clock; None: not
+        while the group is as it is."""
+        ...
+
+    def tombstones(self) -> list[Record]:
+        """The records that end the group, not its offsets."""
+        ...
+
+    def on_unloaded(self, error: KafkaError) -> None:
+        """The partition is not ours any more: whoever waits is answered with `error`."""
         ...

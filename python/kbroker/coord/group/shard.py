@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kbroker.base.errors import KafkaError
-from kbroker.coord.group import schema
+from kbroker.coord.group import rebalance, schema
+from kbroker.coord.group.classic import ClassicGroup
 from kbroker.coord.group.env import GroupEnv
 from kbroker.coord.group.group import Group
 from kbroker.coord.group.offsets import OffsetTable, replay_offset_commit
@@ -41,12 +42,38 @@ class GroupShard:
 
     def on_loaded(self) -> None:
         """Sessions of the members that were loaded begin now; housekeeping starts."""
-        raise NotImplementedError
+        for group in list(self.groups.values()):
+            ON_LOADED[type(group)](self, group)
+        for start in HOUSEKEEPING:
+            start(self)
 
     def on_unloaded(self, error: KafkaError) -> None:
-        raise NotImplementedError
+        for group in self.groups.values():
+            group.on_unloaded(error)
 
 
+def _replay_group_metadata(
+    shard: GroupShard, key: schema.GroupMetadataKey, value: schema.GroupMetadataValue | None
+) -> None:
+    group = shard.groups.get(key.group)
+    if value is None:
+        # A tombstone may also stand in front of the records of a group of the other protocol.
+        if isinstance(group, ClassicGroup):
+            del shard.groups[key.group]
+            if shard.offsets.of_group(key.group):
+                shard.groups[key.group] = ClassicGroup(key.group, shard.journal)
+        return
+    if not isinstance(group, ClassicGroup):
+        group = shard.groups[key.group] = ClassicGroup(key.group, shard.journal)
+    group.replay(value)
+
+
+# What each kind of group and of record needs; a new kind adds a line.
 REPLAY: dict[type[Any], Replay] = {
     schema.OffsetCommitKey: replay_offset_commit,
+    schema.GroupMetadataKey: _replay_group_metadata,
 }
+ON_LOADED: dict[type[Any], Callable[[GroupShard, Any], None]] = {
+    ClassicGroup: rebalance.on_loaded,
+}
+HOUSEKEEPING: list[Callable[[GroupShard], None]] = []
