@@ -29,6 +29,7 @@ CLUSTER_OPERATIONS: Final = _bits(
     _ALTER_CONFIGS,
     _IDEMPOTENT_WRITE,
 )
+GROUP_OPERATIONS: Final = _bits(_READ, _DELETE, _DESCRIBE, _DESCRIBE_CONFIGS, _ALTER_CONFIGS)
 
 
 def topic_operations(requested: bool) -> int:
@@ -37,3 +38,7 @@ def topic_operations(requested: bool) -> int:
 
 def cluster_operations(requested: bool) -> int:
     return CLUSTER_OPERATIONS if requested else NOT_REQUESTED
+
+
+def group_operations(requested: bool) -> int:
+    return GROUP_OPERATIONS if requested else NOT_REQUESTED

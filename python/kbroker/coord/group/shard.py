@@ -12,12 +12,15 @@ from typing import Any
 from kbroker.base.errors import KafkaError
 from kbroker.coord.group import rebalance, schema
 from kbroker.coord.group.classic import ClassicGroup
+from kbroker.coord.group.consumer import life
+from kbroker.coord.group.consumer.group import ConsumerGroup
+from kbroker.coord.group.consumer.replay import KEYS, replay_consumer_group
 from kbroker.coord.group.env import GroupEnv
 from kbroker.coord.group.group import Group
 from kbroker.coord.group.offsets import OffsetTable, replay_offset_commit
 from kbroker.coord.group.serde import decode_record, encode_record
 from kbroker.coord.journal import Journal, JournaledDict
-from kbroker.coord.result import Record
+from kbroker.coord.result import Record, Result
 from kbroker.coord.timers import Timers
 
 Replay = Callable[["GroupShard", Any, Any], None]
@@ -47,6 +50,11 @@ class GroupShard:
         for start in HOUSEKEEPING:
             start(self)
 
+    def op_metadata_changed(self) -> Result[None]:
+        """Topics came or grew. Groups of the consumer protocol compare the metadata's version at
+        every heartbeat, which is when their members can be told: there is nothing to do here."""
+        return Result(None)
+
     def on_unloaded(self, error: KafkaError) -> None:
         for group in self.groups.values():
             group.on_unloaded(error)
@@ -72,8 +80,10 @@ def _replay_group_metadata(
 REPLAY: dict[type[Any], Replay] = {
     schema.OffsetCommitKey: replay_offset_commit,
     schema.GroupMetadataKey: _replay_group_metadata,
+    **dict.fromkeys(KEYS, replay_consumer_group),
 }
 ON_LOADED: dict[type[Any], Callable[[GroupShard, Any], None]] = {
     ClassicGroup: rebalance.on_loaded,
+    ConsumerGroup: life.on_loaded,
 }
 HOUSEKEEPING: list[Callable[[GroupShard], None]] = []

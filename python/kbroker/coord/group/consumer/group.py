@@ -117,11 +117,6 @@ class ConsumerGroup:
     def is_empty(self) -> bool:
         return not self.members
 
-    @property
-    def empty_since_ms(self) -> int:
-        """Offsets of this protocol grow old from their commit on, as in Kafka."""
-        return 0
-
     def check_commit(
         self,
         member_id: str,
@@ -151,12 +146,22 @@ class ConsumerGroup:
         if self.members:
             raise KafkaError(errors.NON_EMPTY_GROUP)
 
+    def check_delete_offsets(self) -> None:
+        """Those of topics that nobody reads may go at any time."""
+
+    def expiry_base_ms(self, commit_timestamp_ms: int) -> int | None:
+        """Offsets of this protocol grow old from their commit on, as in Kafka."""
+        return commit_timestamp_ms
+
     def is_subscribed(self, topic: str) -> bool:
         return topic in self.subscribed_topics
 
     def tombstones(self) -> list[Record]:
         """The records that end the group."""
         return records.group_tombstones(self._group_id, self.members, self.regexes)
+
+    def on_unloaded(self, error: KafkaError) -> None:
+        """Nobody waits for an answer of this kind of group."""
 
     # Questions of the operations
 
