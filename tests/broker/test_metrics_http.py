@@ -191,3 +191,26 @@ def test_a_deleted_topic_stays_in_the_brokers_totals() -> None:
     metrics.drop_topic("never there")
     assert list(metrics.topics()) == ["b"]
     assert metrics.totals().bytes_in == 12
+
+
+def test_groups_are_counted() -> None:
+    async def test(node: Node) -> None:
+        from kbroker.coord.group.schema import OffsetCommitKey, OffsetCommitValue
+        from kbroker.coord.result import Record, Result
+
+        groups = node._groups
+        assert groups is not None
+        await groups.ensure_topic()
+        for name in ("a", "b"):
+            key = OffsetCommitKey(group=name, topic="t", partition=0)
+            record = Record(key, OffsetCommitValue(offset=1))
+            await groups.write(name, lambda _, record=record: Result(None, [record]))
+        page = await scrape(node)
+        old, new = "kafka_coordinator_group_groupmetadatamanager", "kafka_server_group_coordinator"
+        assert page[f"{old}_numgroups", ()] == page[f"{old}_numgroupsempty", ()] == 2
+        assert page[f"{old}_numoffsets", ()] == 2
+        assert page[f"{new}_metrics_group_count", (("protocol", "classic"),)] == 2
+        assert page[f"{new}_metrics_num_partitions", (("state", "active"),)] == 3
+        assert page[f"{new}_metrics_event_writes_total", ()] == 2
+
+    with_node(test, offsets_topic_num_partitions="3")

@@ -215,7 +215,7 @@ def test_loading_and_leaving() -> None:
     runtime.begin_loading(4)
     loading = runtime.write(4, lambda _: Result(""))
     assert loading.error is not None
-    assert loading.error.code == errors.COORDINATOR_LOAD_IN_PROGRESS and runtime.loading
+    assert loading.error.code == errors.COORDINATOR_LOAD_IN_PROGRESS and runtime.loading_count == 1
     strange = runtime.read(5, lambda _: "")
     assert strange.error is not None and strange.error.code == errors.NOT_COORDINATOR
     assert [index for index, _ in runtime.active()] == [INDEX]

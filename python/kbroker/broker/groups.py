@@ -102,7 +102,7 @@ class GroupService:
             arm=lambda delay_ms, fn: loop.call_later(delay_ms / 1000, fn),
             commit_timeout_ms=lambda: services.config.offsets_commit_timeout_ms,
         )
-        self._unloadable: dict[int, str] = {}
+        self.unloadable: dict[int, str] = {}  # partitions whose records cannot be read, and why
         self._stopped = False
 
     # Life
@@ -161,7 +161,7 @@ class GroupService:
             # Its groups stay unavailable: an empty state would send every reader of these groups
             # to where it has no business.
             log.error("the groups of %s-%d cannot be read: %s", GROUP_TOPIC, index, failure)
-            self._unloadable[index] = failure
+            self.unloadable[index] = failure
             return
         if stats.skipped:
             log.warning(
@@ -195,9 +195,10 @@ class GroupService:
     async def each(self, op: Callable[[GroupShard], R]) -> list[R]:
         """`op` of every shard that is here. COORDINATOR_LOAD_IN_PROGRESS while one is missing: a
         list of groups with holes would be taken for the whole."""
-        if self._unloadable:
-            raise KafkaError(errors.COORDINATOR_NOT_AVAILABLE, self._why_unloadable())
-        if self.runtime.loading:
+        if self.unloadable:
+            why = "; ".join(self.unloadable.values())
+            raise KafkaError(errors.COORDINATOR_NOT_AVAILABLE, why)
+        if self.runtime.loading_count:
             raise KafkaError(errors.COORDINATOR_LOAD_IN_PROGRESS)
         answers = [self.runtime.read(index, op) for index, _ in self.runtime.active()]
         return [a.result() if a.done else await _later(a) for a in answers]
@@ -207,12 +208,9 @@ class GroupService:
         if topic is None:
             raise KafkaError(errors.NOT_COORDINATOR)
         index = partition_of(group_id, len(topic.partitions))
-        if index in self._unloadable:
-            raise KafkaError(errors.COORDINATOR_NOT_AVAILABLE, self._unloadable[index])
+        if index in self.unloadable:
+            raise KafkaError(errors.COORDINATOR_NOT_AVAILABLE, self.unloadable[index])
         return index
-
-    def _why_unloadable(self) -> str:
-        return "; ".join(self._unloadable.values())
 
     # What happens elsewhere
 

@@ -21,6 +21,7 @@ from kbroker.base import limits
 from kbroker.base.config import ConfigError, Endpoint
 from kbroker.base.listeners import split_host_port
 from kbroker.base.metrics import TopicMetrics
+from kbroker.broker.metrics_groups import group_families
 from kbroker.wire import apis
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ def collect(services: Services) -> Iterator[Metric]:
     yield from _partition_families(services)
     yield from _connection_families(services)
     yield from _purgatory_families(services)
+    yield from group_families(services)
 
 
 def _topic_families(services: Services) -> Iterator[Metric]:

@@ -144,8 +144,8 @@ class CoordinatorRuntime(Generic[S]):
         ]
 
     @property
-    def loading(self) -> bool:
-        return any(partition.shard is None for partition in self._partitions.values())
+    def loading_count(self) -> int:
+        return sum(partition.shard is None for partition in self._partitions.values())
 
     def shard(self, index: int) -> S:
         """KafkaError NOT_COORDINATOR or COORDINATOR_LOAD_IN_PROGRESS."""
