@@ -43,9 +43,12 @@ NATIVE_LEVELS: list[set[str]] = [
     {"batch", "writer", "mapping"},
     {"codecs", "batchwalk", "index", "message", "framing"},
     {"records", "segment"},
-    {"log", "scan", "encoder", "columns", "produce_codec", "fetch_codec"},
+    {"log", "scan", "encoder", "columns", "produce_codec", "fetch_codec", "keymap"},
+    {"compact", "swap"},
 ]
-FILES_FAMILY = {"fileops", "posixops", "simops", "mapping", "index", "segment", "scan", "log"}
+FILES_FAMILY = {
+    "fileops", "posixops", "simops", "mapping", "index", "segment", "scan", "log", "swap",
+}  # fmt: skip
 WIRE_FAMILY = {"produce_codec", "fetch_codec", "message", "framing"}
 
 

@@ -84,7 +84,13 @@ class Opening:
 
 
 def make_segment(
-    ops: FileOps, directory: str, config: LogConfig, base_offset: int, *, create: bool = True
+    ops: FileOps,
+    directory: str,
+    config: LogConfig,
+    base_offset: int,
+    *,
+    create: bool = True,
+    state: str = "",
 ) -> Segment:
     """A segment object with the settings of its log: a new one, or one that is there."""
     return Segment.open(
@@ -96,6 +102,7 @@ def make_segment(
         segment_bytes=config.segment_bytes,
         mode=config.append_mode,
         now_ms=config.clock_ms(),
+        state=state,
     )
 
 
@@ -186,17 +193,26 @@ def _tidy_names(opening: Opening) -> None:
         default=OFFSET_MAX,
     )
     swaps = []
+    deleted = []
     for file_name, name in parsed:
-        if name.state in (CLEANED_SUFFIX, DELETED_SUFFIX):
+        if name.state == CLEANED_SUFFIX:
             _remove(opening, file_name)
+        elif name.state == DELETED_SUFFIX:
+            deleted.append(file_name)
         elif name.state == SWAP_SUFFIX:
             if name.base_offset >= unfinished_from or name.suffix in _REBUILT:
                 _remove(opening, file_name)
             elif name.suffix == LOG_SUFFIX:
                 swaps.append(name.base_offset)
-    live = {(n.base_offset, n.suffix) for _, n in parsed if not n.state}
+    live = sorted(n.base_offset for _, n in parsed if not n.state and n.suffix == LOG_SUFFIX)
     for base_offset in swaps:
-        _finish_swap(opening, base_offset, sorted(b for b, suffix in live if suffix == LOG_SUFFIX))
+        _finish_swap(opening, base_offset, live)
+    for file_name in deleted:
+        if ops.exists(os.path.join(path, file_name)):
+            _remove(opening, file_name)
+    for file_name, name in parsed:
+        if name.state == SWAP_SUFFIX and ops.exists(os.path.join(path, file_name)):
+            _remove(opening, file_name)  # of a log that is not there: a transaction index
     for name in map(parse_segment_name, ops.list(path)):
         if name is not None and not name.state and name.suffix in _REBUILT:
             log_name = make_segment_name(name.base_offset, LOG_SUFFIX)
@@ -204,39 +220,60 @@ def _tidy_names(opening: Opening) -> None:
                 _remove(opening, make_segment_name(name.base_offset, name.suffix))
 
 
-def _finish_swap(opening: Opening, base_offset: int, originals: list[int]) -> None:
-    """Puts a compacted segment in the place of the originals it covers."""
-    ops, report = opening.ops, opening.report
+def _finish_swap(opening: Opening, base_offset: int, live: list[int]) -> None:
+    """Puts a compacted segment in the place of the originals it covers.
+
+    Its log gets its name last: until then a crash leaves all of this to be done again.
+    """
+    ops = opening.ops
 
     def named(base: int, suffix: str, state: str = "") -> str:
         return os.path.join(opening.path, make_segment_name(base, suffix, state))
 
-    # It is scanned under its final name, with what it replaces moved out of the way first.
-    final, aside = named(base_offset, LOG_SUFFIX), named(base_offset, LOG_SUFFIX, DELETED_SUFFIX)
-    if base_offset in originals:
-        ops.rename(final, aside)
+    swapped = named(base_offset, LOG_SUFFIX, SWAP_SUFFIX)
+    segment = make_segment(
+        ops, opening.path, opening.config, base_offset, create=False, state=SWAP_SUFFIX
+    )
+    scan = scan_segment(segment)
+    if scan.tail == "torn" or segment.damage or not segment.size:
+        # Not what a finished compaction leaves: keep it aside, and the originals where they are,
+        # or were.
+        ops.rename(swapped, named(base_offset, LOG_SUFFIX, BROKEN_SUFFIX))
+        _restore_originals(opening, base_offset, live)
+        return
+    for base in live:
+        if base_offset <= base < segment.next_offset:
+            for suffix in (*_REBUILT, LOG_SUFFIX, TXN_INDEX_SUFFIX):
+                # Its own transaction index is either the new one already or replaced below.
+                if ops.exists(named(base, suffix)) and (base, suffix) != (
+                    base_offset, TXN_INDEX_SUFFIX,
+                ):  # fmt: skip
+                    _remove(opening, make_segment_name(base, suffix))
     for suffix in _REBUILT:
         if ops.exists(named(base_offset, suffix)):
             _remove(opening, make_segment_name(base_offset, suffix))
-    ops.rename(named(base_offset, LOG_SUFFIX, SWAP_SUFFIX), final)
-    segment = opening.segment(base_offset, create=False)
-    scan = scan_segment(segment)
-    if scan.tail == "torn" or segment.damage or not segment.size:
-        # Not what a finished compaction leaves: take the original back, keep this one aside.
-        ops.rename(final, named(base_offset, LOG_SUFFIX, BROKEN_SUFFIX))
-        if base_offset in originals:
-            ops.rename(aside, final)
-        return
-    for base in originals:
-        if base_offset < base < segment.next_offset:
-            _remove(opening, make_segment_name(base, LOG_SUFFIX))
-    if base_offset in originals:
-        _remove(opening, make_segment_name(base_offset, LOG_SUFFIX, DELETED_SUFFIX))
     transactions = named(base_offset, TXN_INDEX_SUFFIX, SWAP_SUFFIX)
     if ops.exists(transactions):
         ops.rename(transactions, named(base_offset, TXN_INDEX_SUFFIX))
-    report.indexes_rebuilt.append(segment.index.path)
-    segment.seal_at(segment.next_offset)
+    ops.rename(swapped, named(base_offset, LOG_SUFFIX))
+
+
+def _restore_originals(opening: Opening, base_offset: int, live: list[int]) -> None:
+    """A broken swap may have renamed some of its originals already, beginning with the one whose
+    name it wants: they get their names back."""
+    if base_offset in live:
+        return
+    bound = min((base for base in live if base > base_offset), default=OFFSET_MAX)
+    for file_name in opening.ops.list(opening.path):
+        name = parse_segment_name(file_name)
+        if (
+            name is not None
+            and name.state == DELETED_SUFFIX
+            and base_offset <= name.base_offset < bound
+        ):
+            final = os.path.join(opening.path, make_segment_name(name.base_offset, name.suffix))
+            if not opening.ops.exists(final):
+                opening.ops.rename(os.path.join(opening.path, file_name), final)
 
 
 def _remove(opening: Opening, name: str) -> None:

@@ -17,7 +17,7 @@ cdef class IndexFile:
     """Common part: an array of fixed-width entries, either owned (the active segment's, growing)
     or mapped from the file at first use (a sealed segment's)."""
     cdef FileOps ops
-    cdef readonly str path
+    cdef public str path
     cdef readonly int64_t base_offset
     cdef readonly int64_t count
     cdef readonly bint loaded

@@ -26,6 +26,7 @@ cdef class Log:
     cdef readonly int64_t next_offset
     cdef readonly int64_t flushed_offset
     cdef readonly list damaged
+    cdef readonly int64_t cuts            # truncations, so that who works aside knows one overtook it
     cdef FileOps ops
     cdef list _segments
     cdef Segment _active
@@ -36,7 +37,8 @@ cdef class Log:
     cdef object _failed                   # the error that stopped this log, or None
     cdef bint _closed
     cdef bint _dir_unsynced
-    cdef int64_t _cuts                    # truncations, so that a flush knows one overtook it
+    cdef object _cleaned                  # what compaction is about to swap in (swap.pyx), or None
+    cdef bint _retired                    # its directory is no longer this log's
     cdef bytearray _scratch
     # Copies of the config that an append reads.
     cdef int64_t _segment_bytes, _roll_ms, _index_entries_max, _time_entries_max
@@ -44,6 +46,7 @@ cdef class Log:
     cdef int _enter(self) except -1
     cdef void _leave(self) noexcept
     cdef int _ensure_writable(self) except -1
+    cdef int _forget_cleaned(self) except -1
     cdef FetchSpan _read(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one)
     cdef AppendResult _append(self, uint8_t* p, int64_t size, int64_t count, int64_t records,
                               int64_t max_timestamp)

@@ -116,6 +116,7 @@ cdef class Log:
         self._enter()
         try:
             self._closed = True
+            self._forget_cleaned()
             if self._failed is None:
                 self._close_active()
                 if sync:
@@ -502,7 +503,8 @@ cdef class Log:
                                        expected=f"at least {self.log_start_offset}", found=offset)
             self._ensure_writable()
             self._check_cut(offset)
-            self._cuts += 1
+            self._forget_cleaned()
+            self.cuts += 1
             removed = False
             while len(self._segments) > 1 and self._active.base_offset > offset:
                 # From the end: a crash in between leaves a shorter log, never one with a hole.
@@ -572,6 +574,7 @@ cdef class Log:
                 segment = self._segments[0]
                 if segment.next_offset > offset:
                     break
+                self._forget_cleaned()
                 renamed += segment.remove()
                 del self._segments[0]
                 self._dir_unsynced = True
@@ -585,6 +588,24 @@ cdef class Log:
         finally:
             self._leave()
         return renamed
+
+    cdef int _forget_cleaned(self) except -1:
+        """What compaction made of segments that now change must not take their place, not even
+        after a crash."""
+        if self._cleaned is not None:
+            cleaned, self._cleaned = self._cleaned, None
+            cleaned.unlink()
+        return 0
+
+    def retire(self):
+        """The directory is about to be renamed or removed: nothing more is made in it by the
+        threads that may still be at work on this log."""
+        self._enter()
+        try:
+            self._retired = True
+            self._cleaned = None
+        finally:
+            self._leave()
 
     def _note_damage(self):
         if self.damaged:
@@ -622,12 +643,12 @@ cdef class Log:
             if self.flushed_offset >= target and not self._dir_unsynced:
                 return self.flushed_offset      # the one we waited for has covered us
             target = self.next_offset
-            cuts = self._cuts
+            cuts = self.cuts
             try:
                 self._sync_all()
             except OSError as error:
                 raise self._fail(error) from error
-            if cuts == self._cuts:
+            if cuts == self.cuts:
                 self.flushed_offset = max(self.flushed_offset, target)
             return self.flushed_offset
         finally:
@@ -655,6 +676,18 @@ cdef class Log:
     def failed(self):
         """The error that stopped this log, or None."""
         return self._failed
+
+    def sizes(self):
+        """[(base offset, next offset, bytes)] of the segments, the active one last: what can be
+        told without a look at the disk."""
+        cdef Segment segment
+        return [(segment.base_offset, segment.next_offset, segment.size)
+                for segment in self._segments]
+
+    @property
+    def active_offset(self):
+        """Base offset of the active segment."""
+        return self._active.base_offset
 
     def segments(self):
         """The segments in order, the active one last."""

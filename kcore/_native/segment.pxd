@@ -19,7 +19,8 @@ cdef bint all_zero(const uint8_t* p, int64_t pos, int64_t end) noexcept nogil
 
 
 cdef class Segment:
-    cdef readonly str path
+    cdef public str path
+    cdef str state                          # what its names end with: "" in a log
     cdef readonly int64_t base_offset
     cdef public int64_t next_offset         # one past the last batch; the successor's base once sealed
     cdef readonly int64_t size              # where the next batch goes: the end of the data

@@ -57,22 +57,26 @@ cdef class Segment:
 
     @staticmethod
     def open(FileOps ops, str directory, int64_t base_offset, *, bint create,
-             int64_t index_interval_bytes, int64_t segment_bytes, str mode, int64_t now_ms):
+             int64_t index_interval_bytes, int64_t segment_bytes, str mode, int64_t now_ms,
+             str state=""):
         """An existing segment (its size is the file's until something examines it) or a new one.
 
-        No file is opened or mapped before it is needed, and a new one has no blocks.
+        No file is opened or mapped before it is needed, and a new one has no blocks. `state`: what
+        its names end with, ".cleaned" or ".swap" while it is not a segment of the log yet.
         """
         cdef Segment s = Segment.__new__(Segment)
         s.ops = ops
-        s.path = segment_path(directory, base_offset)
+        s.state = state
+        s.path = segment_path(directory, base_offset) + state
         s.base_offset = s.next_offset = base_offset
         s.max_timestamp = s.first_timestamp = -1
         s.max_timestamp_offset = -1
         s.created_ms = now_ms
         s.damage = []
-        s.index = OffsetIndex.new(ops, segment_path(directory, base_offset, ".index"), base_offset)
+        s.index = OffsetIndex.new(
+            ops, segment_path(directory, base_offset, ".index") + state, base_offset)
         s.time_index = TimeIndex.new(
-            ops, segment_path(directory, base_offset, ".timeindex"), base_offset)
+            ops, segment_path(directory, base_offset, ".timeindex") + state, base_offset)
         s.window = WINDOW_BYTES_MIN
         s.set_limits(index_interval_bytes, segment_bytes, mode)
         if create:
@@ -632,6 +636,27 @@ cdef class Segment:
             self.indexes_unsynced = False
             self.index.sync()
             self.time_index.sync()
+
+    def index_sizes(self):
+        """Bytes of both index files."""
+        return tuple([self.ops.file_size(path) if self.ops.exists(path) else 0
+                      for path in (self.index.path, self.time_index.path)])
+
+    def rename_to(self, str state):
+        """Gives its files the names of `state`, the log's last: once it is there all are."""
+        cdef str before
+        for part in (self.index, self.time_index, self):
+            before = part.path
+            part.path = before[:len(before) - len(self.state)] + state
+            if self.ops.exists(before):
+                self.ops.rename(before, part.path)
+        self.state = state
+
+    def unlink(self):
+        """Removes its files, the log's first."""
+        for path in (self.path, self.index.path, self.time_index.path):
+            if self.ops.exists(path):
+                self.ops.unlink(path)
 
     def remove(self):
         """Renames its files to '.deleted'; spans keep reading. Returns the new paths."""

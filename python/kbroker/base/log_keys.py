@@ -223,50 +223,51 @@ class LogKeys:
 
 
 class CleanerKeys:
-    """Compaction: known and checked, without effect until there is a cleaner."""
+    """Compaction by key, for topics whose cleanup.policy has it."""
 
     log_cleaner_enable = declare(
-        "log.cleaner.enable", BOOLEAN, True, acts=False, doc="Whether compaction runs."
+        "log.cleaner.enable", BOOLEAN, True, doc="Whether compaction runs."
     )
     log_cleaner_threads = declare(
-        "log.cleaner.threads", INT, 1, at_least(0), mode=CLUSTER_WIDE, acts=False,
-        doc="Threads that compact.",
+        "log.cleaner.threads", INT, 1, at_least(0), mode=CLUSTER_WIDE,
+        doc="Partitions compacted at a time. Threads are made when first needed: a larger number "
+            "acts fully after a restart.",
     )
     log_cleaner_dedupe_buffer_size = declare(
         "log.cleaner.dedupe.buffer.size", LONG, 134_217_728, at_least(1), mode=CLUSTER_WIDE,
-        acts=False, doc="Bytes of the map of keys.",
+        doc="Most bytes of the maps of keys, 24 a key; shared out between the threads.",
     )
     log_cleaner_io_buffer_size = declare(
-        "log.cleaner.io.buffer.size", INT, 524_288, at_least(0), mode=CLUSTER_WIDE, acts=False,
-        doc="Bytes of the cleaner's buffers.",
+        "log.cleaner.io.buffer.size", INT, 524_288, at_least(0), mode=CLUSTER_WIDE,
+        doc="Bytes of the cleaner's buffers: half for reading, half for writing.",
     )
     log_cleaner_io_max_bytes_per_second = declare(
         "log.cleaner.io.max.bytes.per.second", DOUBLE, 1.7976931348623157e308,
-        mode=CLUSTER_WIDE, acts=False, doc="Most the cleaner reads and writes.",
+        mode=CLUSTER_WIDE, doc="Most the cleaner reads and writes.",
     )
     log_cleaner_io_buffer_load_factor = declare(
-        "log.cleaner.io.buffer.load.factor", DOUBLE, 0.9, mode=CLUSTER_WIDE, acts=False,
+        "log.cleaner.io.buffer.load.factor", DOUBLE, 0.9, mode=CLUSTER_WIDE,
         doc="How full the map of keys may get.",
     )
     log_cleaner_backoff_ms = declare(
-        "log.cleaner.backoff.ms", LONG, 15_000, at_least(0), mode=CLUSTER_WIDE, acts=False,
+        "log.cleaner.backoff.ms", LONG, 15_000, at_least(0), mode=CLUSTER_WIDE,
         doc="Pause when nothing is to be compacted.",
     )
     log_cleaner_min_cleanable_ratio = declare(
         "log.cleaner.min.cleanable.ratio", DOUBLE, 0.5, between(0, 1), mode=CLUSTER_WIDE,
-        acts=False, doc="Share of dirty bytes that starts a compaction.",
+        doc="Share of dirty bytes that starts a compaction.",
     )
     log_cleaner_delete_retention_ms = declare(
         "log.cleaner.delete.retention.ms", LONG, 24 * HOUR_MS, at_least(0), mode=CLUSTER_WIDE,
-        acts=False, doc="How long tombstones are kept.",
+        doc="How long tombstones are kept.",
     )
     log_cleaner_min_compaction_lag_ms = declare(
-        "log.cleaner.min.compaction.lag.ms", LONG, 0, at_least(0), mode=CLUSTER_WIDE, acts=False,
+        "log.cleaner.min.compaction.lag.ms", LONG, 0, at_least(0), mode=CLUSTER_WIDE,
         doc="How long a record stays uncompacted at least.",
     )
     log_cleaner_max_compaction_lag_ms = declare(
         "log.cleaner.max.compaction.lag.ms", LONG, LONG_MAX, at_least(1), mode=CLUSTER_WIDE,
-        acts=False, doc="How long a record stays uncompacted at most.",
+        doc="How long a record stays uncompacted at most.",
     )
     transaction_state_log_load_buffer_size = declare(
         "transaction.state.log.load.buffer.size", INT, 5_242_880, between(1, INT_MAX), acts=False,

@@ -64,7 +64,7 @@ class TopicKeys:
         broker_key="compression.zstd.level", doc="Level of zstd, where the broker compresses.",
     )
     delete_retention_ms = declare(
-        "delete.retention.ms", LONG, 24 * HOUR_MS, at_least(0), mode=_TOPIC, acts=False,
+        "delete.retention.ms", LONG, 24 * HOUR_MS, at_least(0), mode=_TOPIC,
         broker_key="log.cleaner.delete.retention.ms",
         doc="How long tombstones of a compacted topic are kept.",
     )
@@ -108,7 +108,7 @@ class TopicKeys:
         broker_key="log.local.retention.ms", doc="Time records stay local under tiered storage.",
     )
     max_compaction_lag_ms = declare(
-        "max.compaction.lag.ms", LONG, LONG_MAX, at_least(1), mode=_TOPIC, acts=False,
+        "max.compaction.lag.ms", LONG, LONG_MAX, at_least(1), mode=_TOPIC,
         broker_key="log.cleaner.max.compaction.lag.ms",
         doc="How long a record stays uncompacted at most.",
     )
@@ -131,12 +131,12 @@ class TopicKeys:
         mode=_TOPIC, broker_key="log.message.timestamp.type", doc="Whose clock stamps records.",
     )
     min_cleanable_dirty_ratio = declare(
-        "min.cleanable.dirty.ratio", DOUBLE, 0.5, between(0, 1), mode=_TOPIC, acts=False,
+        "min.cleanable.dirty.ratio", DOUBLE, 0.5, between(0, 1), mode=_TOPIC,
         broker_key="log.cleaner.min.cleanable.ratio",
         doc="Share of dirty bytes that starts a compaction.",
     )
     min_compaction_lag_ms = declare(
-        "min.compaction.lag.ms", LONG, 0, at_least(0), mode=_TOPIC, acts=False,
+        "min.compaction.lag.ms", LONG, 0, at_least(0), mode=_TOPIC,
         broker_key="log.cleaner.min.compaction.lag.ms",
         doc="How long a record stays uncompacted at least.",
     )

@@ -42,6 +42,11 @@ class PartitionConfig(NamedTuple):
     flush_messages: int = INT64_MAX
     flush_ms: int = INT64_MAX
     flush_sync: bool = False  # flush.policy = sync: acknowledge what fdatasync covers
+    # What the cleaner goes by, where `compacts`.
+    min_dirty_ratio: float = 0.5
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = INT64_MAX
+    delete_retention_ms: int = 86_400_000  # how long tombstones stay
 
     @classmethod
     def from_topic(cls, topic: TopicConfig) -> PartitionConfig:
@@ -74,13 +79,21 @@ class PartitionConfig(NamedTuple):
             flush_messages=topic.flush_messages,
             flush_ms=topic.flush_ms,
             flush_sync=topic.flush_policy == "sync",
+            min_dirty_ratio=topic.min_cleanable_dirty_ratio,
+            min_compaction_lag_ms=topic.min_compaction_lag_ms,
+            max_compaction_lag_ms=topic.max_compaction_lag_ms,
+            delete_retention_ms=topic.delete_retention_ms,
         )
 
     def log_settings(self) -> dict[str, Any]:
         """The part the engine's log acts on, by the names of `kcore.LogConfig`."""
+        segment_ms = self.segment_ms
+        if self.compacts:
+            # The active segment is never compacted: it must not hold a record for longer.
+            segment_ms = min(segment_ms, self.max_compaction_lag_ms)
         return {
             "segment_bytes": self.segment_bytes,
-            "segment_ms": self.segment_ms,
+            "segment_ms": segment_ms,
             "segment_jitter_ms": self.segment_jitter_ms,
             "index_interval_bytes": self.index_interval_bytes,
             "index_bytes_max": self.index_bytes_max,

@@ -6,12 +6,16 @@ the pool, so a tick never holds the loop up however many partitions there are.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import threading
 from collections import deque
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from kbroker.log.cleaner import LogCleaner
+from kbroker.log.compaction import NOT_CLEANED
 from kcore.errors import CoreError
 from kcore.files import names
 from kcore.files.atomic import remove_if_exists
@@ -34,6 +38,7 @@ class Housekeeping:
     __slots__ = (
         "_checkpoint_at_ms",
         "_clock",
+        "_doom_count",
         "_doomed",
         "_flush_at_ms",
         "_manager",
@@ -42,9 +47,12 @@ class Housekeeping:
         "_settings",
         "_stored",
         "_storing",
+        "cleaner",
+        "tick_ns",
     )
 
     def __init__(self, manager: LogManager, settings: BrokerConfig, clock: Clock) -> None:
+        self.tick_ns = 0  # what all ticks took of the loop's time
         self._manager = manager
         self._settings = settings
         self._clock = clock
@@ -53,16 +61,30 @@ class Housekeeping:
         self._retention_at_ms = now_ms + settings.log_retention_check_interval_ms
         self._checkpoint_at_ms = now_ms + settings.log_flush_offset_checkpoint_interval_ms
         self._retention_queue: deque[PartitionLog] = deque()
-        self._doomed: deque[tuple[int, list[str]]] = deque()  # (remove at, renamed files)
+        self._doomed: list[tuple[int, int, list[str]]] = []  # a heap: remove at, -, renamed files
+        self._doom_count = 0
         self._stored: dict[str, Offsets] = {}
         self._storing = threading.Lock()
+        self.cleaner = LogCleaner(
+            settings,
+            clock,
+            partitions=manager.all,
+            post=manager.post,
+            on_swapped=self._doom,
+            on_ended=self._on_cleaned,
+            pool=manager.test_pool,
+        )
 
     def reconfigure(self, settings: BrokerConfig) -> None:
         """Intervals that run go on to their end; the next ones are the new ones."""
-        self._settings = settings
+        self._settings = self.cleaner.settings = settings
 
     def tick(self, wall_ms: int) -> None:
-        now_ms = self._clock.monotonic_ms()
+        began_ns = perf_counter_ns()
+        self._tick(wall_ms, self._clock.monotonic_ms())
+        self.tick_ns += perf_counter_ns() - began_ns
+
+    def _tick(self, wall_ms: int, now_ms: int) -> None:
         if now_ms >= self._flush_at_ms:
             self._flush_at_ms = now_ms + self._settings.log_flush_scheduler_interval_ms
             for partition in self._manager.all():
@@ -72,22 +94,25 @@ class Housekeeping:
             self._retention_at_ms = now_ms + self._settings.log_retention_check_interval_ms
             self._retention_queue = deque(self._manager.all())
         for _ in range(min(PARTITIONS_PER_TICK, len(self._retention_queue))):
-            self._keep_house(self._retention_queue.popleft(), wall_ms, now_ms)
+            self._keep_house(self._retention_queue.popleft(), wall_ms)
         while self._doomed and self._doomed[0][0] <= now_ms:
-            paths = self._doomed.popleft()[1]
+            paths = heapq.heappop(self._doomed)[2]
             self._manager.submit(lambda paths=paths: _remove(paths))  # type: ignore[misc]
         if now_ms >= self._checkpoint_at_ms:
             self._checkpoint_at_ms = now_ms + self._settings.log_flush_offset_checkpoint_interval_ms
             self._manager.submit(self.store_checkpoints)
+        self.cleaner.tick(wall_ms, now_ms)
         self._watch_space()
 
-    def _keep_house(self, partition: PartitionLog, wall_ms: int, now_ms: int) -> None:
+    def _keep_house(self, partition: PartitionLog, wall_ms: int) -> None:
         tp = (partition.topic, partition.index)
         if self._manager.get(*tp) is not partition:
             return
         partition.expire_producers(wall_ms)
         if self._manager.disk.failure:
             return
+        if self.cleaner.busy(partition):
+            return  # it would take the cleaner's segments away: it has its turn after the round
         try:
             dropped = partition.apply_retention(wall_ms)
         except (CoreError, OSError) as error:
@@ -95,13 +120,34 @@ class Housekeeping:
             return
         if dropped:
             logger.info("%s-%d: retention drops %d segments", *tp, dropped)
+        self._doom(partition)
+
+    def _doom(self, partition: PartitionLog) -> None:
+        """Renamed files go after a while: a reader that knows their names may want to open them."""
         paths = partition.take_doomed()
-        if paths:
-            if partition.path is None:
-                partition.log.purge_deleted()
-            else:
-                delay_ms = partition.config.file_delete_delay_ms
-                self._doomed.append((now_ms + delay_ms, paths))
+        if not paths:
+            return
+        if partition.path is None:
+            partition.log.purge_deleted()
+            return
+        at_ms = self._clock.monotonic_ms() + partition.config.file_delete_delay_ms
+        self._doom_count += 1
+        heapq.heappush(self._doomed, (at_ms, self._doom_count, paths))
+
+    def _on_cleaned(self, partition: PartitionLog) -> None:
+        """A round is over: retention has waited for it, and the checkpoint need not wait."""
+        self._keep_house(partition, self._clock.wall_ms())
+        self._manager.submit(self.store_checkpoints)
+
+    def know_stored(self, stored: dict[str, Offsets]) -> None:
+        """What the checkpoint files say before the first of them is written."""
+        self._stored = {name: offsets for name, offsets in stored.items() if offsets}
+
+    def disown(self, tp: tuple[str, int]) -> None:
+        """A partition of this name is about to be made: what the files say of an older one must
+        not be taken for it after a crash. Blocks, in the rare case that there is something."""
+        if any(tp in offsets for offsets in self._stored.values()):
+            self.store_checkpoints()
 
     def store_checkpoints(self) -> bool:
         """In a pool thread: writes what has changed since the last time. False when a file could
@@ -126,18 +172,29 @@ class Housekeeping:
         recovery_points: Offsets = {}
         log_starts: Offsets = {}
         high_watermarks: Offsets = {}
+        cleaned: Offsets = {}
         for partition in self._manager.all():
             tp = (partition.topic, partition.index)
             recovery_points[tp] = partition.flushed_offset
             high_watermarks[tp] = partition.high_watermark
             if partition.log_start_offset:
                 log_starts[tp] = partition.log_start_offset
+            if partition.states.cleaned_offset != NOT_CLEANED:
+                cleaned[tp] = partition.states.cleaned_offset
         now = {
             names.RECOVERY_POINT_CHECKPOINT: recovery_points,
             names.LOG_START_CHECKPOINT: log_starts,
             names.HIGH_WATERMARK_CHECKPOINT: high_watermarks,
+            names.CLEANER_CHECKPOINT: cleaned,
         }
-        return {name: offsets for name, offsets in now.items() if self._stored.get(name) != offsets}
+        # A file that was never there says as much as an empty one.
+        before = self._stored
+        return {
+            name: offsets
+            for name, offsets in now.items()
+            if before.get(name) != offsets
+            and (offsets or name in before or name != names.CLEANER_CHECKPOINT)
+        }
 
     def _watch_space(self) -> None:
         data_dir = self._manager.data_dir

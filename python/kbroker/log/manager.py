@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING
 
 from kbroker.base.clock import Clock
 from kbroker.base.config import BrokerConfig, TopicConfig
+from kbroker.log.compaction import NOT_CLEANED
 from kbroker.log.config import PartitionConfig
 from kbroker.log.host import DiskState, PartitionHost
-from kbroker.log.housekeeping import Housekeeping
+from kbroker.log.housekeeping import Housekeeping, Offsets
 from kbroker.log.partition_log import PartitionLog
 from kcore.errors import CoreError, IndexCorrupt
 from kcore.files import names
@@ -95,7 +96,8 @@ class LogManager:
         self.data_dir = data_dir
         self._settings = settings
         self._clock = clock
-        self._post = post
+        self.post = post
+        self.test_pool = pool
         self._own_pool = pool is None
         self._pool: Executor = pool or ThreadPoolExecutor(POOL_THREADS, "kcore-log")
         # Read, not changed, by the two handlers for which a call of `get` is worth saving.
@@ -127,9 +129,10 @@ class LogManager:
     def open_all(self, image: ClusterImage) -> None:
         """Opens every partition this node has in the image, in parallel, recovering those that
         need it. Blocks; may run in any thread while nothing else uses the manager."""
-        clean, recovery_points, log_starts = self._load_checkpoints()
+        clean, recovery_points, log_starts, cleaned = self._load_checkpoints()
         found = self._scan_data_dir()
         jobs: list[Callable[[], PartitionLog]] = []
+        made: set[tuple[str, int]] = set()  # what a checkpoint says is of an older topic's
         for topic in image.topics.values():
             settings = TopicConfig.of_stored(self._settings, topic.configs)
             config = PartitionConfig.from_topic(settings)
@@ -142,6 +145,8 @@ class LogManager:
                 if labelled_id not in (None, topic.topic_id):
                     self._set_aside(tp)  # an older topic of the same name
                     fresh, labelled_id = True, None
+                if fresh:
+                    made.add(tp)
                 jobs.append(
                     self._opener(
                         tp,
@@ -158,26 +163,40 @@ class LogManager:
         for tp in found:
             self._set_aside(tp)
         for partition in self._run_parallel(jobs):
+            tp = (partition.topic, partition.index)
+            if tp not in made:
+                offset = min(cleaned.get(tp, NOT_CLEANED), partition.next_offset)
+                partition.states.cleaned_offset = offset
             self._add(partition)
         self._opened = True
+        self.housekeeping.know_stored(
+            {
+                names.RECOVERY_POINT_CHECKPOINT: recovery_points,
+                names.LOG_START_CHECKPOINT: log_starts,
+                names.CLEANER_CHECKPOINT: cleaned,
+            }
+        )
+        for tp in made.union(recovery_points).difference(set(self.by_name) - made):
+            self.housekeeping.disown(tp)
 
-    def _load_checkpoints(
-        self,
-    ) -> tuple[bool, dict[tuple[str, int], int], dict[tuple[str, int], int]]:
+    def _load_checkpoints(self) -> tuple[bool, Offsets, Offsets, Offsets]:
         if self.data_dir is None:
-            return True, {}, {}
+            return True, {}, {}, {}
         clean = take_clean_marker(self.data_dir / names.CLEAN_MARKER)
         loaded = []
-        for name in (names.RECOVERY_POINT_CHECKPOINT, names.LOG_START_CHECKPOINT):
+        for name in (
+            names.RECOVERY_POINT_CHECKPOINT, names.LOG_START_CHECKPOINT, names.CLEANER_CHECKPOINT
+        ):  # fmt: skip
             try:
                 loaded.append(load_offset_checkpoint(self.data_dir / name))
             except IndexCorrupt as error:
                 # Without recovery points every byte is scanned; log starts fall back to the first
-                # segment's, which may bring back records that DeleteRecords had dropped.
+                # segment's, which may bring back records that DeleteRecords had dropped. Without
+                # the cleaner's all is dirty, which costs a round.
                 logger.error("%s is damaged and not used: %s", name, error)
                 loaded.append({})
-                clean = False
-        return clean, loaded[0], loaded[1]
+                clean = clean and name == names.CLEANER_CHECKPOINT
+        return clean, loaded[0], loaded[1], loaded[2]
 
     def _scan_data_dir(self) -> dict[tuple[str, int], bytes | None]:
         """Topic id of each partition directory; None where partition.metadata does not tell."""
@@ -269,6 +288,7 @@ class LogManager:
         if self._closed:
             return
         self._closed = True
+        self.housekeeping.cleaner.close()
         clean = not self.disk.failure
         if self._own_pool:
             self._pool.shutdown(wait=True)
@@ -313,6 +333,7 @@ class LogManager:
             return existing
         if self.data_dir is not None and (self.data_dir / names.make_partition_dir(*tp)).exists():
             self._set_aside(tp)
+        self.housekeeping.disown(tp)
         try:
             partition = self._opener(
                 tp, topic_id, PartitionConfig.from_topic(config), leader_epoch, fresh=True
@@ -337,6 +358,8 @@ class LogManager:
         del self.by_id[partition.key]
         partition.deleted = True
         partition.failure = "the partition was deleted"
+        self.housekeeping.cleaner.forget(partition)
+        partition.log.retire()
         doomed: Path | None = None
         if self.data_dir is not None and partition.path is not None:
             doomed = self.data_dir / names.make_marked_dir(
@@ -392,7 +415,7 @@ class LogManager:
             return  # a sync that failed is never tried again: it would say that all is well
         if not self._flush_queue:
             # Started at the end of this turn of the loop: more appends of the same wake-up join.
-            self._post(self._start_flushes)
+            self.post(self._start_flushes)
         self._flush_queue[partition] = None
 
     def _start_flushes(self) -> None:
@@ -415,7 +438,7 @@ class LogManager:
         except (CoreError, OSError) as error:
             failure = str(error) or repr(error)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._post(lambda: self._flushed(partition, failure))
+            self.post(lambda: self._flushed(partition, failure))
 
     def _flushed(self, partition: PartitionLog, failure: str) -> None:
         partition.flush_in_flight = False

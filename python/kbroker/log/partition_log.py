@@ -227,14 +227,9 @@ class PartitionLog:
         next_offset = result.last_offset + 1
         self._after_append(next_offset)
         return AppendOutcome(
-            0,
-            base_offset,
-            next_offset,
-            append_time_ms,
-            log.log_start_offset,
-            info.record_count,
-            info.size,
-        )
+            0, base_offset, next_offset, append_time_ms, log.log_start_offset,
+            info.record_count, info.size,
+        )  # fmt: skip
 
     def append_marker(self, batch: bytes | bytearray, *, now_ms: int) -> AppendOutcome:
         """Appends a control batch of a transaction coordinator."""
@@ -291,6 +286,11 @@ class PartitionLog:
             self._flush_at_offset = next_offset + self.config.flush_messages
             self._host.request_flush(self)
         self._host.on_advance(self)
+
+    def roll(self) -> None:
+        """Ends the active segment, if it has anything."""
+        if self.log.roll():
+            self._after_roll(self.log.next_offset)
 
     def _after_roll(self, base_offset: int) -> None:
         """A new segment starts at `base_offset`: note who had produced what below it."""
@@ -469,8 +469,7 @@ class PartitionLog:
         if plan.segment_count == 0:
             return 0
         if plan.roll_first:
-            log.roll()
-            self._after_roll(log.next_offset)
+            self.roll()
         self.doomed_paths += log.delete_segments_below(plan.delete_below)
         self._dropped([segment.base_offset for segment in segments])
         self._host.on_advance(self)

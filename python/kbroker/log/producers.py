@@ -122,6 +122,17 @@ class ProducerStates:
         """(first offset, producer id), in offset order."""
         return list(self._open.items())
 
+    def last_offsets(self) -> list[tuple[int, int, int]]:
+        """(producer id, last offset of its last batch or -1, epoch) of every producer."""
+        return [
+            (
+                entry.producer_id,
+                entry.batches[-1].last_offset if entry.batches else NO_OFFSET,
+                entry.producer_epoch,
+            )
+            for entry in self._entries.values()
+        ]
+
     def check(self, batch: SequencedBatch) -> SeenBatch | None:
         """None: append it. A SeenBatch: it is already in the log. Else KafkaError."""
         entry = self._entries.get(batch.producer_id)

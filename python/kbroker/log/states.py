@@ -17,6 +17,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kbroker.log.compaction import NOT_CLEANED
 from kbroker.log.epochs import LeaderEpochCache
 from kbroker.log.markers import parse_marker
 from kbroker.log.producers import PRODUCERS_MAX, ProducerStates
@@ -48,6 +49,7 @@ class PartitionStates:
         "_dir",
         "_epochs_unsaved",
         "_last_snapshot",
+        "cleaned_offset",
         "epochs",
         "notes",
         "producers",
@@ -58,6 +60,7 @@ class PartitionStates:
         self._dir = dir_path
         self._last_snapshot = -1
         self._epochs_unsaved = False
+        self.cleaned_offset = NOT_CLEANED  # compaction has come so far; kept in a checkpoint
         self.epochs = LeaderEpochCache((), self._store_epochs)
         self.producers = ProducerStates(producers_max)
         self.txns = TxnIndex()
@@ -77,6 +80,8 @@ class PartitionStates:
         self._replay(log, replay_from, now_ms)
         self._repair_txn_files(log, rows)
         self.drop_snapshots(log)
+        # After a truncation: what is appended now is dirty.
+        self.cleaned_offset = min(self.cleaned_offset, log.next_offset)
 
     def _load_epochs(self, log: Log) -> bool:
         entries: list[tuple[int, int]] = []
@@ -154,6 +159,8 @@ class PartitionStates:
                 self.producers.append(batch, batch.base_offset, now_ms)
 
     def apply_marker(self, log: Log, batch: BatchInfo, now_ms: int) -> None:
+        if batch.record_count == 0:
+            return  # compaction kept its header alone: its transaction is gone altogether
         span = log.read(batch.base_offset, 1)
         marker = parse_marker(memoryview(span)[: batch.size]) if span is not None else None
         if marker is None:
@@ -247,6 +254,16 @@ class PartitionStates:
             return
         for base_offset in dropped_bases:
             remove_if_exists(self._file(base_offset, names.TXN_INDEX_SUFFIX), sync=False)
+        self.drop_snapshots(log)
+
+    def replace_aborts(
+        self, log: Log, start_offset: int, end_offset: int, rows: list[AbortedTxn]
+    ) -> None:
+        """Compaction has made one segment of what lies in [start, end); its transaction index is in
+        place already."""
+        self.txns.replace_between(start_offset, end_offset, rows)
+        if self._dir is not None and not rows:
+            remove_if_exists(self._file(start_offset, names.TXN_INDEX_SUFFIX), sync=False)
         self.drop_snapshots(log)
 
     def _file(self, offset: int, suffix: str) -> Path:

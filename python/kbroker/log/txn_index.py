@@ -76,6 +76,13 @@ class TxnIndex:
         low = bisect_left(self._marker_offsets, start_offset)
         return self._rows[low : bisect_left(self._marker_offsets, end_offset)]
 
+    def replace_between(self, start_offset: int, end_offset: int, rows: list[AbortedTxn]) -> None:
+        """What compaction left of the rows whose marker lies in [start, end)."""
+        low = bisect_left(self._marker_offsets, start_offset)
+        high = bisect_left(self._marker_offsets, end_offset)
+        self._rows[low:high] = rows
+        self._marker_offsets[low:high] = [row.last_offset for row in rows]
+
     def truncate_from_end(self, next_offset: int) -> None:
         keep = bisect_left(self._marker_offsets, next_offset)
         del self._rows[keep:]
