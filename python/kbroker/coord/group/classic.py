@@ -248,7 +248,7 @@ class ClassicGroup:
             raise KafkaError(errors.NON_EMPTY_GROUP)
 
     def tombstones(self) -> list[Record]:
-        return [records.group_tombstone(self._group_id)]
+        return [] if self.is_unrecorded else [records.group_tombstone(self._group_id)]
 
     def on_unloaded(self, error: KafkaError) -> None:
         self.state = State.DEAD

@@ -103,7 +103,8 @@ def forget_group(shard: GroupShard, group: ClassicGroup) -> None:
     forget(shard, group, [*group.members, *group.pending])
     for member_id in list(group.joining):
         fail_join(group, member_id, errors.REBALANCE_IN_PROGRESS)
-    _fail_syncs(group, errors.REBALANCE_IN_PROGRESS)
+    for member_id in list(group.syncing):
+        fail_sync(group, member_id, errors.REBALANCE_IN_PROGRESS)
 
 
 def _expire(shard: GroupShard, group_id: str, member_id: str) -> Result[None]:
@@ -140,11 +141,6 @@ def fail_sync(group: ClassicGroup, member_id: str, error_code: int) -> None:
     answer = group.syncing.pop(member_id, None)
     if answer is not None:
         answer.complete(SyncGroupResponse(error_code=error_code))
-
-
-def _fail_syncs(group: ClassicGroup, error_code: int) -> None:
-    for member_id in list(group.syncing):
-        fail_sync(group, member_id, error_code)
 
 
 def park_join(group: ClassicGroup, member_id: str, answer: Answer[JoinGroupResponse]) -> None:
@@ -218,7 +214,10 @@ def prepare_now(shard: GroupShard, group: ClassicGroup, why: str) -> None:
     if group.state is State.COMPLETING:
         for member in group.members.values():
             member.assignment = b""
-    _fail_syncs(group, errors.REBALANCE_IN_PROGRESS)
+    for member_id in list(group.syncing):
+        fail_sync(group, member_id, errors.REBALANCE_IN_PROGRESS)
+        if member_id in group.members:
+            heard_of(shard, group, member_id)
     group.pending_sync.clear()
     _cancel(shard, group, _SYNC)
     log.info("group %s rebalances after generation %d: %s", group.group_id, group.generation, why)

@@ -6,7 +6,7 @@ requests do is in `ops/`, one file an operation: `op_x(shard, caller, request) -
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kbroker.base.errors import KafkaError
@@ -15,9 +15,10 @@ from kbroker.coord.group.classic import ClassicGroup
 from kbroker.coord.group.consumer import life
 from kbroker.coord.group.consumer.group import ConsumerGroup
 from kbroker.coord.group.consumer.replay import KEYS, replay_consumer_group
-from kbroker.coord.group.env import GroupEnv
+from kbroker.coord.group.env import GroupEnv, TopicView
 from kbroker.coord.group.group import Group
 from kbroker.coord.group.offsets import OffsetTable, replay_offset_commit
+from kbroker.coord.group.ops import expire
 from kbroker.coord.group.serde import decode_record, encode_record
 from kbroker.coord.journal import Journal, JournaledDict
 from kbroker.coord.result import Record, Result
@@ -47,8 +48,7 @@ class GroupShard:
         """Sessions of the members that were loaded begin now; housekeeping starts."""
         for group in list(self.groups.values()):
             ON_LOADED[type(group)](self, group)
-        for start in HOUSEKEEPING:
-            start(self)
+        expire.start(self)
 
     def op_metadata_changed(self) -> Result[None]:
         """Topics came or grew. Groups of the consumer protocol compare the metadata's version at
@@ -58,6 +58,11 @@ class GroupShard:
     def on_unloaded(self, error: KafkaError) -> None:
         for group in self.groups.values():
             group.on_unloaded(error)
+
+    # What happens to topics
+
+    def op_topics_deleted(self, topics: Iterable[TopicView]) -> Result[None]:
+        return expire.op_topics_deleted(self, topics)
 
 
 def _replay_group_metadata(
@@ -86,4 +91,3 @@ ON_LOADED: dict[type[Any], Callable[[GroupShard, Any], None]] = {
     ClassicGroup: rebalance.on_loaded,
     ConsumerGroup: life.on_loaded,
 }
-HOUSEKEEPING: list[Callable[[GroupShard], None]] = []

@@ -1,0 +1,30 @@
+"""Heartbeat (12), versions 0 to 4: a member of a classic group is alive.
+
+* v3: static members (KIP-345). REBALANCE_IN_PROGRESS asks the member to join again.
+
+While the group is being loaded the answer is no error: the member has nothing to do about it, and
+its session begins anew when the group is there. ACLs: Read on the group.
+"""
+
+from __future__ import annotations
+
+from kbroker.base import errors
+from kbroker.base.errors import KafkaError
+from kbroker.broker.context import RequestContext
+from kbroker.broker.groups import caller_of
+from kbroker.broker.registry import handles
+from kbroker.coord.group.ops.heartbeat import op_heartbeat
+from kbroker.wire import apis
+from kbroker.wire.schema.heartbeat import HeartbeatRequest, HeartbeatResponse
+
+
+@handles(apis.HEARTBEAT, 0, 4)
+async def handle(ctx: RequestContext, req: HeartbeatRequest) -> HeartbeatResponse:
+    caller = caller_of(ctx)
+    try:
+        return await ctx.services.groups.write(
+            req.group_id, lambda shard: op_heartbeat(shard, caller, req)
+        )
+    except KafkaError as refused:
+        loads = refused.code == errors.COORDINATOR_LOAD_IN_PROGRESS
+        return HeartbeatResponse(error_code=errors.NONE if loads else refused.code)

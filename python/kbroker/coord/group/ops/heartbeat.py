@@ -1,0 +1,33 @@
+"""Heartbeat: a member is alive, and learns whether a rebalance wants it."""
+
+from __future__ import annotations
+
+from kbroker.base import errors
+from kbroker.base.errors import KafkaError
+from kbroker.coord.group import bridge, rebalance
+from kbroker.coord.group.classic import ClassicGroup, State
+from kbroker.coord.group.consumer.group import ConsumerGroup
+from kbroker.coord.group.env import Caller
+from kbroker.coord.group.shard import GroupShard
+from kbroker.coord.result import Result
+from kbroker.wire.schema.heartbeat import HeartbeatRequest, HeartbeatResponse
+
+
+def op_heartbeat(
+    shard: GroupShard, caller: Caller, request: HeartbeatRequest
+) -> Result[HeartbeatResponse]:
+    if not request.group_id:
+        raise KafkaError(errors.INVALID_GROUP_ID)
+    group = shard.groups.get(request.group_id)
+    if isinstance(group, ConsumerGroup):
+        return bridge.heartbeat(shard, request, group)
+    if not isinstance(group, ClassicGroup):
+        raise KafkaError(errors.UNKNOWN_MEMBER_ID)
+    member = group.check_member(request.member_id, request.group_instance_id)
+    if request.generation_id != group.generation:
+        raise KafkaError(errors.ILLEGAL_GENERATION)
+    rebalance.heard_of(shard, group, member.member_id)
+    rebalances = group.state is State.PREPARING
+    return Result(
+        HeartbeatResponse(error_code=errors.REBALANCE_IN_PROGRESS if rebalances else errors.NONE)
+    )
