@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from kbroker.base import errors
+from kbroker.base.errors import KafkaError
 from kbroker.coord.group.assign import ASSIGNORS
 from kbroker.coord.group.consumer import records, target
 from kbroker.coord.group.consumer.group import ConsumerGroup
-from kbroker.coord.group.consumer.member import ConsumerMember
-from kbroker.coord.group.reconcile import Reported, is_reconciled, reconcile
+from kbroker.coord.group.consumer.member import JOIN_EPOCH, NOTHING_HELD, ConsumerMember
+from kbroker.coord.group.limits import MEMBERS_MAX
+from kbroker.coord.group.reconcile import STABLE, Reported, is_reconciled, reconcile
 from kbroker.coord.result import Record
 
 if TYPE_CHECKING:
@@ -54,13 +57,30 @@ class GroupDraft:
     def remove(self, member_id: str) -> None:
         self.add_all(records.member_tombstones(self.group_id, member_id))
 
-    def replace(self, old: ConsumerMember, new: ConsumerMember) -> None:
-        """`new` takes the place of the static member `old`, with all that it has."""
-        had = self.view.target(old.member_id)
-        self.remove(old.member_id)
-        self.put_subscription(new)
-        self.add(records.target_record(self.group_id, new.member_id, had))
-        self.add(records.current_record(self.group_id, new))
+    def check_room(self) -> None:
+        """KafkaError GROUP_MAX_SIZE_REACHED when there is no room for one more."""
+        size_max = min(self.env.config().group_consumer_max_size, MEMBERS_MAX)
+        if len(self.view.members) >= size_max:
+            raise KafkaError(
+                errors.GROUP_MAX_SIZE_REACHED,
+                f"The consumer group has reached its maximum capacity of {size_max} members.",
+            )
+
+    def take_place(self, holder: ConsumerMember, member_id: str) -> ConsumerMember:
+        """A static member's next life: another member id, and all that it had."""
+        successor = holder._replace(
+            member_id=member_id,
+            member_epoch=JOIN_EPOCH,
+            previous_member_epoch=JOIN_EPOCH,
+            state=STABLE,
+            pending=NOTHING_HELD,
+        )
+        had = self.view.target(holder.member_id)
+        self.remove(holder.member_id)
+        self.put_subscription(successor)
+        self.add(records.target_record(self.group_id, member_id, had))
+        self.add(records.current_record(self.group_id, successor))
+        return successor
 
     # Epochs and assignments
 

@@ -206,18 +206,15 @@ class ConsumerGroup:
         """Those that members have now, looked up or not."""
         return {member.regex for member in self.members.values() if member.regex}
 
-    @property
-    def classic_count(self) -> int:
-        return sum(member.is_classic for member in self.members.values())
-
-    def classic_protocols(self) -> frozenset[str]:
-        """Names of the protocols that every member of the classic protocol supports."""
+    def classic_protocols(self) -> frozenset[str] | None:
+        """Names of the protocols that every member of the classic protocol supports; None when
+        there is no such member."""
         common: frozenset[str] | None = None
         for member in self.members.values():
             if member.classic is not None:
                 names = frozenset(one.name for one in member.classic.supported_protocols)
                 common = names if common is None else common & names
-        return common or frozenset()
+        return common
 
     def assignor_name(self, known: Collection[str], default: str) -> str:
         """What most members ask for; the first of `known` among equals."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from kbroker.coord.group.consumer import convert
 from kbroker.coord.group.consumer.draft import GroupDraft
 from kbroker.coord.group.consumer.group import ConsumerGroup
 from kbroker.coord.group.consumer.member import ConsumerMember
 from kbroker.coord.group.reconcile import UNREVOKED_PARTITIONS
-from kbroker.coord.result import Result
+from kbroker.coord.result import Record, Result
 
 if TYPE_CHECKING:
     from kbroker.coord.group.shard import GroupShard
@@ -27,6 +28,13 @@ _SESSION, _REBALANCE, _JOIN, _SYNC = "session", "rebalance", "join", "sync"
 
 def _key(what: str, group_id: str, member_id: str) -> tuple[str, str, str, str]:
     return "consumer", what, group_id, member_id
+
+
+def checked(shard: GroupShard, group_id: str, image_version: int) -> None:
+    """The group was compared with this version of the metadata."""
+    group = shard.groups[group_id]
+    if isinstance(group, ConsumerGroup):
+        group.checked_version = image_version
 
 
 # Timers
@@ -131,12 +139,36 @@ def _schedule(
 def fence(
     shard: GroupShard, group: ConsumerGroup, members: Sequence[ConsumerMember], response: R
 ) -> Result[R]:
-    """Takes members out of the group. What they had is shared out with the next heartbeat."""
+    """Takes members out of the group. What they had is shared out with the next heartbeat. If only
+    members of the classic protocol are left, the group is a classic one again."""
+    leaving = {member.member_id for member in members}
+    left = [member for member in group.members.values() if member.member_id not in leaving]
+    if not all(member.is_classic for member in members):
+        plan = convert.plan_downgrade(shard, group, left, "the last other member left")
+        if plan is not None:
+            records, begin = plan
+            return _ended(shard, group.group_id, list(group.members), response, records, begin)
     draft = GroupDraft(shard.env, group)
     draft.fence(members)
 
     def applied() -> None:
-        for member in members:
-            forget(shard, group.group_id, member.member_id)
+        for member_id in leaving:
+            forget(shard, group.group_id, member_id)
 
     return Result(response, draft.records, applied=applied)
+
+
+def _ended(
+    shard: GroupShard,
+    group_id: str,
+    member_ids: Sequence[str],
+    response: R,
+    records: Sequence[Record],
+    begin: Callable[[], None],
+) -> Result[R]:
+    def applied() -> None:
+        for member_id in member_ids:
+            forget(shard, group_id, member_id)
+        begin()
+
+    return Result(response, records, applied=applied)

@@ -15,8 +15,11 @@ Where a request's epoch differs from the member's:
 from __future__ import annotations
 
 from kbroker.base import errors
+from kbroker.base.check import unreachable
 from kbroker.base.errors import KafkaError
-from kbroker.coord.group.consumer import life, records
+from kbroker.coord.group import rebalance
+from kbroker.coord.group.classic import ClassicGroup
+from kbroker.coord.group.consumer import convert, life, records
 from kbroker.coord.group.consumer.draft import GroupDraft, assignors_of
 from kbroker.coord.group.consumer.group import ConsumerGroup
 from kbroker.coord.group.consumer.member import (
@@ -28,6 +31,8 @@ from kbroker.coord.group.consumer.member import (
     Held,
 )
 from kbroker.coord.group.env import Caller
+from kbroker.coord.group.ids import new_uuid
+from kbroker.coord.group.limits import GROUPS_MAX, STRING_BYTES_MAX
 from kbroker.coord.group.reconcile import STABLE, Reported
 from kbroker.coord.group.regex import check_pattern
 from kbroker.coord.group.shard import GroupShard
@@ -50,7 +55,7 @@ def op_consumer_heartbeat(
     _check_request(shard, caller, request)
     if request.member_epoch < JOIN_EPOCH:
         return _leave(shard, request)
-    draft = _draft(shard, request)
+    draft, upgraded = _draft(shard, request)
     reported = _reported(request)
     member, replaced = _find_member(shard, draft, request, reported)
     known = draft.view.members.get(member.member_id)
@@ -64,9 +69,10 @@ def op_consumer_heartbeat(
     image_version = shard.env.image().version
 
     def applied() -> None:
-        group = shard.groups[request.group_id]
-        if isinstance(group, ConsumerGroup):
-            group.checked_version = image_version
+        life.checked(shard, request.group_id, image_version)
+        if upgraded is not None:
+            rebalance.forget_group(shard, upgraded)
+            life.on_loaded(shard, draft.view)
         if replaced is not None:
             life.forget(shard, request.group_id, replaced.member_id)
         life.heard_of(shard, request.group_id, stepped)
@@ -92,6 +98,9 @@ def _check_request(shard: GroupShard, caller: Caller, request: Heartbeat) -> Non
     _refuse_blank(request.group_id, "GroupId can't be empty.")
     _refuse_blank(request.instance_id, "InstanceId can't be empty.")
     _refuse_blank(request.rack_id, "RackId can't be empty.")
+    for text in (request.group_id, request.member_id):  # keys of records
+        if len(text) * 4 > STRING_BYTES_MAX and len(text.encode()) > STRING_BYTES_MAX:
+            raise _invalid("A name is longer than records can hold.")
     epoch = request.member_epoch
     if caller.api_version >= _CLIENT_NAMES_MEMBER_FROM or epoch != JOIN_EPOCH:
         _refuse_blank(request.member_id, "MemberId can't be empty.")
@@ -150,13 +159,28 @@ def _is_full(request: Heartbeat) -> bool:
 # The group and the member that it is about
 
 
-def _draft(shard: GroupShard, request: Heartbeat) -> GroupDraft:
-    group_id = request.group_id
+def _draft(shard: GroupShard, request: Heartbeat) -> tuple[GroupDraft, ClassicGroup | None]:
+    """Also the classic group with members that this one comes from."""
+    group_id, env = request.group_id, shard.env
     group = shard.groups.get(group_id)
     if isinstance(group, ConsumerGroup):
-        return GroupDraft(shard.env, group)
-    if group is None and request.member_epoch == JOIN_EPOCH:
-        return GroupDraft(shard.env, ConsumerGroup(group_id, shard.journal))
+        return GroupDraft(env, group), None
+    fresh = ConsumerGroup(group_id, shard.journal)
+    if request.member_epoch == JOIN_EPOCH:
+        if group is None:
+            if len(shard.groups) >= GROUPS_MAX:
+                raise KafkaError(
+                    errors.GROUP_MAX_SIZE_REACHED, "This coordinator has too many groups."
+                )
+            return GroupDraft(env, fresh), None
+        if not isinstance(group, ClassicGroup):
+            unreachable(f"{group_id} is of neither protocol")
+        if group.is_empty:  # its offsets stay
+            return GroupDraft(env, fresh, () if group.is_unrecorded else group.tombstones()), None
+        if convert.may_upgrade(env, group):
+            draft = GroupDraft(env, fresh, group.tombstones())
+            draft.add_all(convert.upgrade_records(group, env.image()))
+            return draft, group
     raise KafkaError(
         errors.GROUP_ID_NOT_FOUND,
         f"Consumer group {group_id} not found."
@@ -171,7 +195,7 @@ def _find_member(
     """The member, and the static one whose place it takes. KafkaError when it may not be."""
     group = draft.view
     joins = request.member_epoch == JOIN_EPOCH
-    member_id = request.member_id or _new_member_id(shard)
+    member_id = request.member_id or new_uuid(shard.env.rng)
     known = group.members.get(member_id)
     holder = group.static_member(request.instance_id)
     if not joins:
@@ -186,12 +210,7 @@ def _find_member(
     if holder is not None and holder.member_id != member_id:
         return _take_place(draft, holder, member_id, request), holder
     if known is None:
-        size_max = shard.env.config().group_consumer_max_size
-        if len(group.members) >= size_max:
-            raise KafkaError(
-                errors.GROUP_MAX_SIZE_REACHED,
-                f"The consumer group has reached its maximum capacity of {size_max} members.",
-            )
+        draft.check_room()
         return ConsumerMember(member_id), None
     if known.is_away:
         known = known._replace(
@@ -212,15 +231,7 @@ def _take_place(
             f"Static member {member_id} with instance id {request.instance_id} cannot join the "
             f"group because the instance id is owned by {holder.member_id} member.",
         )
-    successor = holder._replace(
-        member_id=member_id,
-        member_epoch=JOIN_EPOCH,
-        previous_member_epoch=JOIN_EPOCH,
-        state=STABLE,
-        pending=NOTHING_HELD,
-    )
-    draft.replace(holder, successor)
-    return successor
+    return draft.take_place(holder, member_id)
 
 
 def _static(holder: ConsumerMember | None, request: Heartbeat) -> ConsumerMember:
@@ -255,11 +266,6 @@ def _reports_its_own(member: ConsumerMember, reported: Reported | None) -> bool:
         for topic_id, partitions in reported.items()
         for partition in partitions
     )
-
-
-def _new_member_id(shard: GroupShard) -> str:
-    text = shard.env.rng.random_bytes(16).hex()
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
 # What the request changes of the member

@@ -48,8 +48,8 @@ Joined = Result[JoinGroupResponse]
 def op_join(shard: GroupShard, caller: Caller, request: JoinGroupRequest) -> Joined:
     protocols = _check_request(shard, request)
     found = shard.groups.get(request.group_id)
-    if found is not None and not isinstance(found, ClassicGroup) and not found.is_empty:
-        raise KafkaError(errors.INCONSISTENT_GROUP_PROTOCOL)
+    if isinstance(found, ConsumerGroup) and not found.is_empty:
+        return bridge.join(shard, caller, request, protocols, found)
     group = found if isinstance(found, ClassicGroup) else None
     if group is None and request.member_id:
         raise KafkaError(errors.UNKNOWN_MEMBER_ID)
