@@ -1,9 +1,12 @@
-"""Fetches the programs that tests compare us with: a JVM Kafka, and kcat.
+"""Fetches the programs that tests compare us with or let loose on us: a JVM Kafka, kcat, and
+Python programs that want environments of their own.
 
 They go into a cache outside the repository ($KAFKA_PEERS_DIR, else ~/.cache/kcore-peers). Kafka is
 its published jars with all they depend on, copied by Maven from a generated pom; the Debian
-programs are installed where we are root and they are missing. Running it again costs nothing;
-`--check` only says what is there. Exit code 0: every peer is usable; 1: one is not; 2: usage.
+programs are installed where we are root and they are missing; Python ones get a virtual environment
+each, because they ask for versions of the client libraries that the tests do not use. Running it
+again costs nothing; `--check` only says what is there. Exit code 0: every peer is usable; 1: one is
+not; 2: usage.
 """
 
 from __future__ import annotations
@@ -21,6 +24,11 @@ KAFKA_VERSION: Final = "4.3.1"
 KAFKA_JARS: Final = ("kafka_2.13", "kafka-tools")
 MAVEN_TIMEOUT_S: Final = 900
 APT_TIMEOUT_S: Final = 600
+
+# Programs that users run against a Kafka; nothing of them may be adapted to us.
+PYTHON_PEERS: Final = {"kaskade": "5.1.0", "quixstreams": "3.28.1"}
+PIP_TIMEOUT_S: Final = 600
+COMPLETE: Final = ".complete"
 
 # command -> the Debian package that has it
 DEBIAN_PACKAGES: Final = {"java": "default-jre-headless", "mvn": "maven", "kcat": "kcat"}
@@ -42,6 +50,16 @@ def kafka_is_complete() -> bool:
     return all((libs / f"{name}-{KAFKA_VERSION}.jar").is_file() for name in KAFKA_JARS)
 
 
+def python_peer(name: str) -> Path | None:
+    """The interpreter of a Python program's environment, None when it is not installed whole."""
+    home = _python_home(name)
+    return home / "bin" / "python" if (home / COMPLETE).exists() else None
+
+
+def _python_home(name: str) -> Path:
+    return peers_dir() / f"{name}-{PYTHON_PEERS[name]}"
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--check", action="store_true", help="report only, fetch nothing")
@@ -49,14 +67,18 @@ def main(argv: list[str] | None = None) -> int:
     if not options.check:
         install_debian([name for name in DEBIAN_PACKAGES if shutil.which(name) is None])
         fetch_kafka()
+        for name in PYTHON_PEERS:
+            fetch_python(name)
     return report()
 
 
 def report() -> int:
     rows = [(name, shutil.which(name) or "missing") for name in ("java", "kcat")]
     rows.append((f"kafka {KAFKA_VERSION}", str(kafka_libs()) if kafka_is_complete() else "missing"))
+    for name, version in PYTHON_PEERS.items():
+        rows.append((f"{name} {version}", str(python_peer(name) or "missing")))
     for name, where in rows:
-        print(f"{name:12} {where}")
+        print(f"{name:18} {where}")
     return int(any(where == "missing" for _, where in rows))
 
 
@@ -96,6 +118,21 @@ def fetch_kafka() -> None:
             shutil.rmtree(libs, ignore_errors=True)
             target.rename(libs)
             print(f"kafka: {len(list(libs.glob('*.jar')))} jars")
+
+
+def fetch_python(name: str) -> None:
+    """Environments cannot be moved, so what makes one whole is a file that is written last."""
+    if python_peer(name) is not None:
+        return
+    home = _python_home(name)
+    shutil.rmtree(home, ignore_errors=True)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    print(f"installing {name} {PYTHON_PEERS[name]} into {home}")
+    pip = [str(home / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    if run([sys.executable, "-m", "venv", str(home)], PIP_TIMEOUT_S) and run(
+        [*pip, "install", "-q", f"{name}=={PYTHON_PEERS[name]}"], PIP_TIMEOUT_S
+    ):
+        (home / COMPLETE).touch()
 
 
 def make_pom() -> str:

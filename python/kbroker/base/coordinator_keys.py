@@ -136,7 +136,7 @@ class GroupKeys:
         doc="Segment size of __consumer_offsets.",
     )
     offsets_topic_compression_codec = declare(
-        "offsets.topic.compression.codec", INT, 0, between(0, 4), importance=HIGH, acts=False,
+        "offsets.topic.compression.codec", INT, 0, between(0, 4), importance=HIGH,
         doc="Codec of __consumer_offsets by number.",
     )
     offsets_load_buffer_size = declare(

@@ -1,0 +1,80 @@
+"""Programs that were written for Apache Kafka, run against this broker as their users run them.
+
+Goal: nothing of them is adapted. Method: each has an environment of its own (`ci/peers.py`), in
+which a driver uses it: a terminal UI by its keys, a stream processor as an application would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from ci.peers import PYTHON_PEERS, python_peer
+from tests.clients.driven import DrivenClient, Sent
+from tests.clients.served import Broker
+
+Clients = Callable[[str], DrivenClient]
+
+DRIVERS = Path(__file__).resolve().parent / "drivers"
+TIMEOUT_S = 100
+pytestmark = [pytest.mark.peer, pytest.mark.timeout(240)]
+
+
+def run_stranger(
+    name: Literal["kaskade", "quixstreams"], driver: str, *arguments: str, home: Path
+) -> Any:
+    """What the driver printed, or a skip where the program is not installed (an error in CI)."""
+    python = python_peer(name)
+    if python is None:
+        pytest.skip(f"{name} {PYTHON_PEERS[name]} is not installed (run python -m ci.peers)")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(python), str(DRIVERS / driver), *arguments],
+        env={**environment, "HOME": str(home)},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{driver}: {done.stdout}{done.stderr}"
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_kaskade(broker: Broker, topic: str, clients: Clients, tmp_path: Path) -> None:
+    """A terminal UI: lists, creates, describes, filters and deletes topics, shows records."""
+    clients("confluent").produce(topic, [Sent(b"value %d" % i, b"key%d" % i) for i in range(20)])
+    seen = run_stranger("kaskade", "kaskade_pilot.py", broker.bootstrap, topic, home=tmp_path)
+    # Partitions, replicas, in sync, groups, members, records, lag.
+    assert seen["listed"] == ["1", "1", "1", "0", "0", "\u224820", "\u22480"]
+    assert seen["made"] == ["1", "1", "1", "0", "0", "\u22480", "\u22480"]
+    assert ["retention.ms", "604800000"] in seen["described"]
+    assert ["cleanup.policy", "delete"] in seen["described"]
+    assert topic in seen["left"] and "made-at-the-keyboard" not in seen["left"]
+    assert not seen["complaints"]
+    assert [row[:2] for row in seen["records"]] == [[f"key{i}", f"value {i}"] for i in range(20)]
+
+
+def test_quix_streams(broker: Broker, topic_name: str, clients: Clients, tmp_path: Path) -> None:
+    """Windows and state over a group; then elsewhere, where the state is in its changelog only."""
+
+    def run(place: str, first: int, count: int) -> Any:
+        arguments = [broker.bootstrap, topic_name, str(tmp_path / place), str(first), str(count)]
+        return run_stranger("quixstreams", "quix_app.py", *arguments, home=tmp_path)
+
+    # Number n belongs to sensor n % 3, and to the window of ten in which it lies.
+    assert run("here", 0, 12) == {
+        "sums": [0, 1, 2, 3, 5, 7, 9, 12, 15, 18, 10, 11],
+        "so_far": {"sensor-0": 4, "sensor-1": 4, "sensor-2": 4},
+    }
+    assert run("elsewhere", 12, 6) == {
+        "sums": [12, 23, 25, 27, 39, 42],
+        "so_far": {"sensor-0": 6, "sensor-1": 6, "sensor-2": 6},
+    }
+    client = clients("confluent")
+    changelogs = [name for name in client.call("list_topics") if name.startswith("changelog__")]
+    assert len(changelogs) == 2
+    for name in changelogs:
+        assert client.call("describe_config", topic=name)["cleanup.policy"] == "compact"
