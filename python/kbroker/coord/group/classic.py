@@ -145,9 +145,9 @@ def select_protocol(members: Iterable[ClassicMember]) -> str | None:
 
 class ClassicGroup:
     __slots__ = (
-        "_group_id", "_journal", "_support", "generation", "is_settled", "is_unrecorded",
-        "joining", "leader", "members", "metadata_bytes", "newcomers", "pending", "pending_sync",
-        "previous", "protocol", "protocol_type", "state", "state_since_ms", "statics",
+        "_group_id", "_journal", "_support", "generation", "is_settled", "joining", "leader",
+        "members", "metadata_bytes", "newcomers", "pending", "pending_sync", "previous",
+        "protocol", "protocol_type", "recorded", "state", "state_since_ms", "statics",
         "subscribed", "syncing",
     )  # fmt: skip
 
@@ -155,7 +155,7 @@ class ClassicGroup:
         """A group of which no record speaks: it only holds offsets."""
         self._group_id = group_id
         self._journal = journal
-        self.is_unrecorded = True
+        self.recorded: GroupMetadataValue | None = None  # the last record
         self.state = State.EMPTY
         self.state_since_ms = -1
         self.generation = 0
@@ -259,6 +259,10 @@ class ClassicGroup:
             answer.fail(error)
 
     # Questions
+
+    @property
+    def is_unrecorded(self) -> bool:
+        return self.recorded is None
 
     def check_member(self, member_id: str, instance_id: str | None) -> ClassicMember:
         if instance_id is not None:
@@ -384,7 +388,7 @@ class ClassicGroup:
                 member = ClassicMember.of_record(said, protocol or "")
             self._journal.set(member, "assignment", said.assignment)
             members[said.member_id] = member
-        self.is_unrecorded = False
+        self.recorded = value
         self.generation = value.generation
         self.protocol_type = value.protocol_type
         self.protocol = protocol
@@ -409,7 +413,7 @@ class ClassicGroup:
 
 # What replay changes; it puts new containers in the place of old ones, so these can be put back.
 _REPLAYED: Final = (
-    "is_unrecorded", "state", "previous", "state_since_ms", "generation", "protocol_type",
+    "recorded", "state", "previous", "state_since_ms", "generation", "protocol_type",
     "protocol", "leader", "members", "statics", "subscribed", "metadata_bytes",
     "_support",
 )  # fmt: skip
