@@ -176,16 +176,16 @@ class Client:
         self.member_id = member_id
         self.epoch = 0
         self.owned: dict[str, set[int]] = {}
-        self._must_report = False
+        self.must_report = False
 
     def join(self, *topics: str, **fields: Any) -> None:
         self.owned = {}
         self._take(self.kit.join(self.member_id, *topics, **fields))
 
     def beat(self, **fields: Any) -> ConsumerGroupHeartbeatResponse:
-        if self._must_report:
+        if self.must_report:
             fields.setdefault("owned", self.owned)
-        self._must_report = False
+        self.must_report = False
         response = self.kit.heartbeat(self.member_id, self.epoch, **fields)
         self._take(response)
         return response
@@ -198,7 +198,7 @@ class Client:
         self.epoch = response.member_epoch
         if response.assignment is not None:
             owned = owned_of(response)
-            self._must_report |= owned != self.owned
+            self.must_report |= owned != self.owned
             self.owned = owned
 
 
@@ -218,13 +218,16 @@ def settle(*clients: Client, rounds: int = 12) -> None:
 
 
 def check_owners(group: ConsumerGroup) -> None:
-    """No partition of two members, and `owners` says what the members say."""
+    """No partition of two members, and what is derived from the members is as they say."""
     found: dict[tuple[bytes, int], str] = {}
     for member in group.members.values():
         for partition in [*pairs(member.assigned), *pairs(member.pending)]:
             assert partition not in found, f"{partition}: {found[partition]} and {member.member_id}"
             found[partition] = member.member_id
     assert found == dict(group.owners)
+    named = {name for member in group.members.values() for name in member.topics}
+    matched = {name for resolved in group.regexes.values() for name in resolved.topics}
+    assert group.subscribed_topics == named | matched
 
 
 def code_of(fn: Callable[[], Any]) -> int:

@@ -19,6 +19,7 @@ from tests.coord.consumer_kit import (
     code_of,
     owned_of,
     settle,
+    topic_id,
 )
 
 
@@ -194,7 +195,10 @@ def test_a_partition_is_handed_over_only_when_it_was_given_up(kit: ConsumerKit) 
     assert b.owned == {"t": {2, 3}}
     assert kit.group().state_name == "Stable"
     check_owners(kit.group())
-    a.epoch = done.member_epoch
+    # Each partition has the epoch that assigned it, also after a restart.
+    kit.restart()
+    assert kit.member("a").assigned == {topic_id("t"): {0: 1, 1: 1}}
+    assert kit.member("b").assigned == {topic_id("t"): {2: 2, 3: 2}}
 
 
 def test_three_members_share_and_a_leaver_is_made_up_for(kit: ConsumerKit) -> None:
