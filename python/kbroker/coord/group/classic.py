@@ -122,6 +122,17 @@ class ClassicMember:
     def supports_the_same(self, protocols: Protocols) -> bool:
         return list(self.protocols.items()) == list(protocols.items())
 
+    def is_as(self, said: MemberMetadata, protocol: str) -> bool:
+        """Whether it is what a record says, its assignment aside."""
+        return (
+            self.protocols.get(protocol) == said.subscription
+            and self.session_timeout_ms == said.session_timeout
+            and self.rebalance_timeout_ms == said.rebalance_timeout
+            and self.instance_id == said.group_instance_id
+            and self.client_id == said.client_id
+            and self.client_host == said.client_host
+        )
+
     def __repr__(self) -> str:
         return f"ClassicMember({self.member_id!r}, {list(self.protocols)})"
 
@@ -376,15 +387,15 @@ class ClassicGroup:
     # Replay
 
     def replay(self, value: GroupMetadataValue) -> None:
-        """The group is from now on what the record says. A member that is here already keeps what
-        a record does not say: the other protocols that it supports."""
+        """The group is from now on what the record says. A member that is here already, as the
+        record has it, keeps what records do not say: the other protocols that it supports."""
         if self._journal.recording:
             self._journal.note(self._restore, self._copy())
         protocol = value.protocol
         members: dict[str, ClassicMember] = {}
         for said in value.members:
             member = self.members.get(said.member_id)
-            if member is None:
+            if member is None or not member.is_as(said, protocol or ""):
                 member = ClassicMember.of_record(said, protocol or "")
             self._journal.set(member, "assignment", said.assignment)
             members[said.member_id] = member
