@@ -1,7 +1,8 @@
-"""The `kcore` command: serve, dump, verify, version.
+"""The `kcore` command: finds the subcommand and runs it.
 
-Each command imports what it needs when it runs. `kcore serve` is to answer within a tenth of a
-second of being called, and a parser with colours would cost more than the broker.
+Each command is a module of its own, imported when it is called. `kcore serve` is to answer within a
+tenth of a second of being called, and the framework of the others costs more than the broker: so
+this module and `serve` do with the standard library, and the others use typer and rich.
 """
 
 from __future__ import annotations
@@ -9,16 +10,40 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-DESCRIPTION = "A Kafka you can pip install: a broker for any Kafka client, and tools for its files."
+# Name, what it does, the module that has `main(words) -> exit code`.
+COMMANDS = (
+    ("serve", "run a broker", ""),
+    ("topic", "create, list, describe, alter and delete topics", "kbroker.cli.topic"),
+    ("produce", "write records: lines, JSON lines, files", "kbroker.cli.produce"),
+    ("consume", "read records from anywhere in a topic, alone or as a group",
+     "kbroker.cli.consume"),
+    ("group", "list, describe, reset and delete consumer groups", "kbroker.cli.group"),
+    ("config", "show and change configurations", "kbroker.cli.config"),
+    ("cluster", "who is there", "kbroker.cli.cluster"),
+    ("bench", "measure throughput and latency of a broker", "kbroker.cli.bench"),
+    ("dump", "print any file of a data directory", "kcore.dump"),
+    ("verify", "check a data directory offline", "kcore.verify"),
+    ("version", "print the version", ""),
+)  # fmt: skip
 
-EPILOG = """\
+HEAD = """\
+usage: kcore COMMAND ...
+
+A Kafka you can pip install: a broker for any Kafka client, and tools around it.
+
+commands:
+"""
+
+TAIL = """
 first steps:
   kcore serve                             a broker on 127.0.0.1:9092, data in ./kcore-data
-  kcat -b 127.0.0.1:9092 -L               what it has, seen by a Kafka client
-  echo hello | kcat -b 127.0.0.1:9092 -P -t greetings
-  kcat -b 127.0.0.1:9092 -C -t greetings -e
+  echo hello | kcore produce greetings    in another terminal
+  kcore consume greetings --from start --exit-at-end
+  kcore topic list
 
+Commands that talk to a broker take --bootstrap HOST:PORT (or KCORE_BOOTSTRAP).
 "kcore COMMAND --help" says more about each.
 """
 
@@ -27,6 +52,7 @@ examples:
   kcore serve --data-dir /var/lib/kcore --listen 127.0.0.1:19092
   kcore serve --config server.properties -o num.partitions=3 -o flush.policy=sync
   kcore serve --listen 127.0.0.1:0 --ready-file ready     any free port; the file tells which
+  kcore serve --dev                                       short waits, for development
   kcore serve -o kcore.storage=memory                     nothing on disk, gone when it stops
 
 Keys are Kafka's own. The command line wins over KCORE_... variables (KCORE_NUM_PARTITIONS=3), and
@@ -35,40 +61,47 @@ exit codes: 0 stopped, 1 could not start or stop well, 2 wrong call or configura
 """
 
 
-_TOOLS = {
-    "dump": "print any file of a data directory",
-    "verify": "check a data directory offline",
-}
+_MODULES = {name: module for name, _, module in COMMANDS if module}
+_HELP = ("-h", "--help", "help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words == ["--version"]:
-        words = ["version"]
-    if words and words[0] in _TOOLS:
-        return _run_tool(words[0], words[1:])
-    parser = _parser()
     if not words:
-        parser.print_help(sys.stderr)
+        sys.stderr.write(help_text())
         return 2
-    args = parser.parse_args(words)
-    code: int = args.run(args)
+    name, rest = words[0], words[1:]
+    if name in _HELP:
+        sys.stdout.write(help_text())
+        return 0
+    if name in ("version", "--version"):
+        return _version()
+    if name == "serve":
+        return _serve(_serve_parser().parse_args(rest))
+    module = _MODULES.get(name)
+    if module is None:
+        return _usage(f"there is no command {name!r}{_meant(name)} (kcore --help lists them)")
+    code: int = import_module(module).main(rest)
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="kcore",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+def help_text() -> str:
+    width = max(len(name) for name, _, _ in COMMANDS)
+    lines = "".join(f"  {name:<{width}}  {text}\n" for name, text, _ in COMMANDS)
+    return HEAD + lines + TAIL
 
-    serve = commands.add_parser(
-        "serve",
-        help="run a broker",
+
+def _meant(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [known for known, _, _ in COMMANDS], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _serve_parser() -> argparse.ArgumentParser:
+    serve = argparse.ArgumentParser(
+        prog="kcore serve",
         description="Runs a broker until it is told to stop.",
         epilog=SERVE_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -87,21 +120,31 @@ def _parser() -> argparse.ArgumentParser:
         help="sets one configuration key; may be repeated",
     )
     serve.add_argument(
+        "--dev",
+        action="store_true",
+        help="for development and tests: groups assign at once and notice a dead member in seconds",
+    )
+    serve.add_argument(
         "--ready-file",
         metavar="PATH",
         help="gets the bootstrap address once clients can connect, and goes when the broker stops",
     )
-    serve.set_defaults(run=_serve)
+    return serve
 
-    for name, text in _TOOLS.items():  # here for --help; main() hands them their arguments
-        commands.add_parser(name, help=text, add_help=False)
 
-    commands.add_parser("version", help="print the version").set_defaults(run=_version)
-    return parser
+# What waits in production for machines that come up together, a developer only waits for.
+DEV_SETTINGS = {
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "100",
+    "group.consumer.min.session.timeout.ms": "100",
+    "group.consumer.session.timeout.ms": "10000",
+    "group.consumer.min.heartbeat.interval.ms": "50",
+    "group.consumer.heartbeat.interval.ms": "500",
+}
 
 
 def _serve(args: argparse.Namespace) -> int:
-    overrides: dict[str, str] = {}
+    overrides: dict[str, str] = dict(DEV_SETTINGS) if args.dev else {}
     for pair in args.overrides:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
@@ -118,15 +161,7 @@ def _serve(args: argparse.Namespace) -> int:
     return serve(config_file=args.config, overrides=overrides, ready_file=args.ready_file)
 
 
-def _run_tool(name: str, words: list[str]) -> int:
-    """The engine's own tools read their arguments, --help included, themselves."""
-    from importlib import import_module
-
-    code: int = import_module(f"kcore.{name}").main(words)
-    return code
-
-
-def _version(args: argparse.Namespace) -> int:
+def _version() -> int:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
