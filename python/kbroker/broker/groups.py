@@ -147,16 +147,25 @@ class GroupService:
                 stats = load(shard, _spans(partition, end_offset))
             except (CoreError, OSError) as error:
                 failure = str(error)
-            self._post(lambda: self._loaded(index, shard, stats, failure))
+            self._post(lambda: self._loaded(index, partition, shard, stats, failure))
 
         self._services.logs.submit(job)
 
     def _timers(self, index: int) -> Timers:
         return self.runtime.begin_loading(index)
 
-    def _loaded(self, index: int, shard: GroupShard, stats: LoadStats, failure: str) -> None:
+    def _loaded(
+        self,
+        index: int,
+        partition: PartitionLog,
+        shard: GroupShard,
+        stats: LoadStats,
+        failure: str,
+    ) -> None:
         if self._stopped or not self.runtime.is_known(index):
             return
+        if self._services.logs.get(GROUP_TOPIC, index) is not partition:
+            return  # deleted meanwhile, and made again
         if failure:
             # Its groups stay unavailable: an empty state would send every reader of these groups
             # to where it has no business.
@@ -229,6 +238,13 @@ class GroupService:
         self._each_writes("topics changed", lambda shard: shard.op_metadata_changed())
 
     def _on_topics_deleted(self, topics: Sequence[TopicImage]) -> None:
+        for topic in topics:
+            if topic.name == GROUP_TOPIC:
+                # As in Kafka the groups go with their topic; who asks for a coordinator next has
+                # it made again.
+                for partition in topic.partitions:
+                    self.runtime.deactivate(partition.index)
+                self.unloadable.clear()
         self._each_writes("topics deleted", lambda shard: shard.op_topics_deleted(topics))
 
     def _each_writes(self, why: str, op: Callable[[GroupShard], Result[Any]]) -> None:

@@ -265,11 +265,6 @@ class TopicService(ConfigChanges):
             unknown = errors.UNKNOWN_TOPIC_ID
         if topic is None:
             return KafkaError(unknown)
-        if topic.is_internal:
-            return KafkaError(
-                errors.INVALID_TOPIC_EXCEPTION,
-                f"The internal topic {topic.name} cannot be deleted.",
-            )
         return topic
 
     async def _forget(self, doomed: Sequence[TopicImage]) -> KafkaError | None:

@@ -1,8 +1,9 @@
 """DeleteTopics (20), versions 1 to 6.
 
 * v5: error messages. v6: topics by id as well as by name (KIP-516); not both for one topic.
-* A topic is gone from the metadata, and its name is free, before the answer. Internal topics are
-  not deleted. `delete.topic.enable=false` is TOPIC_DELETION_DISABLED for each.
+* A topic is gone from the metadata, and its name is free, before the answer. Internal topics can be
+  deleted as in Kafka, and what they held is forgotten: with __consumer_offsets go all groups.
+  `delete.topic.enable=false` is TOPIC_DELETION_DISABLED for each.
 
 ACLs: Delete on the topic.
 """
