@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from kbroker.base import errors
+from kbroker.base.config import BrokerConfig
 from kbroker.base.limits import CLIENT_SOFTWARE_MAX
 from kbroker.base.metrics import BrokerMetrics
 from kbroker.broker import registry
@@ -23,11 +24,14 @@ KEY = apis.API_VERSIONS
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, **static: str) -> None:
         self.metrics = BrokerMetrics()
         self.registry = registry.load()
         self.services: Any = SimpleNamespace(
-            answers={}, registry=self.registry, metrics=self.metrics
+            answers={},
+            registry=self.registry,
+            metrics=self.metrics,
+            config=BrokerConfig({name.replace("_", "."): text for name, text in static.items()}),
         )
         self.dispatcher = Dispatcher(self.registry, self.metrics.request)
 
@@ -64,6 +68,26 @@ def test_ranges_are_those_that_clients_switch_features_on_by() -> None:
     assert told[apis.FETCH][0] == 4 and told[apis.METADATA] == (0, 13)
     assert told[apis.FIND_COORDINATOR][0] == 0 and told[apis.INIT_PRODUCER_ID][0] == 0
     assert told[apis.OFFSET_FOR_LEADER_EPOCH][0] == 2 and told[KEY] == (0, 4)
+
+
+@pytest.mark.parametrize("version", range(5))
+def test_the_group_version_is_told_where_the_consumer_protocol_is_offered(version: int) -> None:
+    def ask(**static: str) -> Any:
+        body = Rig(**static).ask(version)
+        return messages.decode_response(KEY, version, memoryview(body), 0)
+
+    told = ask()
+    finalized = [
+        (f.name, f.min_version_level, f.max_version_level) for f in told.finalized_features
+    ]
+    supported = [(f.name, f.min_version, f.max_version) for f in told.supported_features]
+    assert finalized == ([("group.version", 1, 1)] if version >= 3 else [])
+    assert told.finalized_features_epoch == (1 if version >= 3 else -1)
+    # Clients of version 3 refuse a lowest version of 0.
+    assert supported == ([("group.version", 0, 1)] if version >= 4 else [])
+    classic_only = ask(group_coordinator_rebalance_protocols="classic")
+    assert classic_only.finalized_features == classic_only.supported_features == []
+    assert classic_only.finalized_features_epoch == -1
 
 
 @pytest.mark.parametrize("version", [5, 9, 32767, -1])

@@ -177,7 +177,7 @@ def test_an_invalid_epoch_below_zero_changes_nothing(kit: ConsumerKit) -> None:
 
 
 def test_a_partition_is_handed_over_only_when_it_was_given_up(kit: ConsumerKit) -> None:
-    a = kit.client("a", "t")
+    kit.client("a", "t")
     b = kit.client("b", "t")
     assert (b.epoch, b.owned) == (2, {})
     assert kit.member("b").state == UNRELEASED_PARTITIONS

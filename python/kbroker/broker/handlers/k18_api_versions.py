@@ -4,10 +4,11 @@
   that the client can step down (KIP-511). That is why the response header never has tags.
 * v3: the client says who it is; a name or version outside the allowed characters is
   INVALID_REQUEST. Kept for metrics: which clients connect.
-* v4 may report features with a minimum of 0 (KIP-1022). None are finalized: no `group.version`
-  before consumer groups, no `transaction.version` before transactions.
+* v3: features (KIP-584): `group.version` 1, when the consumer protocol is offered. No
+  `transaction.version` before transactions. v4 may tell of features whose lowest version is 0
+  (KIP-1022); clients of v3 may reject them (KAFKA-17492), so these are told what is finalized only.
 
-The answer is the same for every client of a build: it is encoded once per version.
+The answer is the same for every client of a broker: it is encoded once per version.
 """
 
 from __future__ import annotations
@@ -20,10 +21,19 @@ from kbroker.base.limits import CLIENT_SOFTWARE_MAX
 from kbroker.broker.context import RequestContext
 from kbroker.broker.registry import handles_raw
 from kbroker.wire import apis, messages
-from kbroker.wire.schema.api_versions import ApiVersion, ApiVersionsResponse
+from kbroker.wire.schema.api_versions import (
+    ApiVersion,
+    ApiVersionsResponse,
+    FinalizedFeatureKey,
+    SupportedFeatureKey,
+)
 
 _LAST = 4
 _SOFTWARE_FROM = 3
+_FEATURES_FROM = 3
+_FEATURES_WITHOUT_MINIMUM_FROM = 4
+_GROUP_VERSION = "group.version"  # 1: the consumer protocol
+_FEATURES_EPOCH = 1  # what is finalized is a matter of the build and never changes
 _SOFTWARE_TEXT = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 _SOFTWARE_TEXT_MAX = 128
 
@@ -55,9 +65,24 @@ def _body(ctx: RequestContext, version: int) -> bytes:
                 for key, lowest, highest in ctx.services.registry.advertised()
             ]
         )
+        if "consumer" in ctx.services.config.group_coordinator_rebalance_protocols:
+            _add_group_version(response, version)
         body = messages.encode_response(apis.API_VERSIONS, version, response)
         answers[apis.API_VERSIONS, version] = body
     return body
+
+
+def _add_group_version(response: ApiVersionsResponse, version: int) -> None:
+    if version < _FEATURES_FROM:
+        return
+    if version >= _FEATURES_WITHOUT_MINIMUM_FROM:
+        response.supported_features = [
+            SupportedFeatureKey(name=_GROUP_VERSION, min_version=0, max_version=1)
+        ]
+    response.finalized_features_epoch = _FEATURES_EPOCH
+    response.finalized_features = [
+        FinalizedFeatureKey(name=_GROUP_VERSION, min_version_level=1, max_version_level=1)
+    ]
 
 
 def _framed(ctx: RequestContext, body: bytes) -> list[bytes]:
