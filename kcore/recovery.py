@@ -214,7 +214,7 @@ def _tidy_names(opening: Opening) -> None:
         if name.state == SWAP_SUFFIX and ops.exists(os.path.join(path, file_name)):
             _remove(opening, file_name)  # of a log that is not there: a transaction index
     for name in map(parse_segment_name, ops.list(path)):
-        if name is not None and not name.state and name.suffix in _REBUILT:
+        if name is not None and not name.state and name.suffix in (*_REBUILT, TXN_INDEX_SUFFIX):
             log_name = make_segment_name(name.base_offset, LOG_SUFFIX)
             if not ops.exists(os.path.join(path, log_name)):
                 _remove(opening, make_segment_name(name.base_offset, name.suffix))
@@ -260,20 +260,25 @@ def _finish_swap(opening: Opening, base_offset: int, live: list[int]) -> None:
 
 def _restore_originals(opening: Opening, base_offset: int, live: list[int]) -> None:
     """A broken swap may have renamed some of its originals already, beginning with the one whose
-    name it wants: they get their names back."""
+    name it wants: they get their names back. What an older compaction had put into one of them may
+    lie there too, and is told by its offsets."""
     if base_offset in live:
         return
+    ops = opening.ops
     bound = min((base for base in live if base > base_offset), default=OFFSET_MAX)
-    for file_name in opening.ops.list(opening.path):
+    next_offset = base_offset
+    for file_name in sorted(ops.list(opening.path)):
         name = parse_segment_name(file_name)
-        if (
-            name is not None
-            and name.state == DELETED_SUFFIX
-            and base_offset <= name.base_offset < bound
-        ):
-            final = os.path.join(opening.path, make_segment_name(name.base_offset, name.suffix))
-            if not opening.ops.exists(final):
-                opening.ops.rename(os.path.join(opening.path, file_name), final)
+        if name is None or name.state != DELETED_SUFFIX or name.suffix != LOG_SUFFIX:
+            continue
+        if next_offset <= name.base_offset < bound:
+            for suffix in (*_REBUILT, TXN_INDEX_SUFFIX, LOG_SUFFIX):
+                final = os.path.join(opening.path, make_segment_name(name.base_offset, suffix))
+                if ops.exists(final + DELETED_SUFFIX) and not ops.exists(final):
+                    ops.rename(final + DELETED_SUFFIX, final)
+            segment = opening.segment(name.base_offset, create=False)
+            scan_segment(segment)
+            next_offset = segment.next_offset
 
 
 def _remove(opening: Opening, name: str) -> None:
