@@ -41,7 +41,21 @@ def largest(log: Log) -> TimestampOffset | None:
             found = max_timestamp_record(span, min_offset=log.log_start_offset)
             if found is not None:
                 largest_ms = max(largest_ms, found[0])
-    return first_at_or_after(log, largest_ms, log.next_offset) if largest_ms >= 0 else None
+    if largest_ms < 0:
+        return None
+    return first_at_or_after(log, largest_ms, log.next_offset) or _largest_of_all(log)
+
+
+def _largest_of_all(log: Log) -> TimestampOffset | None:
+    """Compaction may leave of the batch with the largest time no more than its header, which keeps
+    that time: then every batch is asked."""
+    best: TimestampOffset | None = None
+    for span in _batches_reaching(log, 0, log.next_offset):
+        if best is None or inspect(span, check_crc=False).max_timestamp > best.timestamp:
+            found = max_timestamp_record(span, min_offset=log.log_start_offset)
+            if found is not None and (best is None or found[0] > best.timestamp):
+                best = TimestampOffset(*found)
+    return best
 
 
 def _batches_reaching(log: Log, ms: int, bound: int) -> Iterator[FetchSpan]:

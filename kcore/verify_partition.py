@@ -127,7 +127,9 @@ class PartitionCheck:
     def _check_snapshots_to(self, next_offset: int, replay: ProducerReplay) -> None:
         while self._snapshots and self._snapshots[-1] <= next_offset:
             offset = self._snapshots.pop()
-            replay.check_snapshot(self._snapshot_path(offset), offset)
+            replay.check_snapshot(
+                self._snapshot_path(offset), offset, is_compacted=self.is_compacted
+            )
 
     def _snapshot_path(self, offset: int) -> str:
         return str(self.directory / names.make_segment_name(offset, names.SNAPSHOT_SUFFIX))

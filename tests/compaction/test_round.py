@@ -11,6 +11,7 @@ from kbroker.log.config import PartitionConfig
 from kbroker.log.partition_log import PartitionLog
 
 import kcore
+from kcore.verify import verify_dir
 from tests.compaction.model import compacted, headers, latest, round_over, rows, run
 from tests.log.support import NOW_MS, Partitions, append, batch, marker
 
@@ -322,6 +323,27 @@ def test_an_emptied_marker_opens_and_closes_nothing(partitions: Partitions) -> N
         name.unlink()
     again = partitions.open(COMPACT)
     assert again.last_stable_offset == 4 and rows(again.log) == before
+    again.close()
+    assert errors_in(partitions.path.parent) == []
+
+
+def errors_in(data_dir: Path) -> list[str]:
+    found = verify_dir(data_dir).findings.items
+    return [f"{f.path}: {f.message}" for f in found if f.level == "error"]
+
+
+def test_an_old_snapshot_may_name_a_batch_that_is_gone(partitions: Partitions) -> None:
+    partition = partitions.open(COMPACT)
+    for n, key in enumerate("aba"):
+        append(partition, keyed((key, "1"), producer_id=7, producer_epoch=0, base_sequence=n))
+        if n:
+            partition.roll()
+    append(partition, keyed(("b", "2"), producer_id=7, producer_epoch=0, base_sequence=3))
+    partition.roll()
+    run(partition, round_over(partition, now_ms=NOW_MS, config=COMPACT._replace(segment_bytes=1)))
+    assert (partitions.path / "00000000000000000002.snapshot").exists()
+    partition.close()
+    assert errors_in(partitions.path.parent) == []
 
 
 def test_records_below_the_log_start_go(partitions: Partitions) -> None:

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import kcore
 from kcore import Log, MemoryOps
+from kcore._native.swap import Swap
 from tests.native.storage_kit import batch
 
 SETTINGS: dict[str, Any] = {"segment_bytes": 2048, "index_interval_bytes": 200}
@@ -90,6 +91,29 @@ class LogMachine(RuleBasedStateMachine):
         self.log.truncate_prefix(self.start)
         self.flushed = max(self.flushed, self.start)
         if share > 0.5:
+            self.log.purge_deleted()
+
+    @rule(share=st.floats(0, 1), count=st.integers(1, 3), keep=st.integers(0, 255))
+    def compact(self, share: float, count: int, keep: int) -> None:
+        """Some neighbours become one segment without some of their batches; the last one stays."""
+        bases = [base for base, _, _ in self.log.sizes()]
+        at = int((len(bases) - 1) * share)
+        group = bases[at : min(at + count, len(bases) - 1)]
+        if not group:
+            return
+        bound = bases[at + len(group)]
+        members = [b for b in self.model if b[0] >= group[0] and b[1] < bound]
+        alive = [b for b in members if b[1] >= self.start]
+        if not alive:
+            return
+        kept = [b for i, b in enumerate(alive) if keep >> i % 8 & 1 or b is alive[-1]]
+        swap = Swap.begin(self.log, group, bound)
+        assert swap is not None
+        for b in kept:
+            swap.append(b[3])
+        assert swap.offer() and swap.finish() is not None
+        self.model = [b for b in self.model if b not in members or b in kept]
+        if keep & 1:
             self.log.purge_deleted()
 
     @rule(clean=st.booleans())

@@ -22,6 +22,7 @@ from kbroker.base.config import ConfigError, Endpoint
 from kbroker.base.listeners import split_host_port
 from kbroker.base.metrics import TopicMetrics
 from kbroker.broker.metrics_groups import group_families
+from kbroker.broker.upkeep_metrics import upkeep_families
 from kbroker.wire import apis
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def collect(services: Services) -> Iterator[Metric]:
     yield from _partition_families(services)
     yield from _connection_families(services)
     yield from _purgatory_families(services)
+    yield from upkeep_families(services)
     yield from group_families(services)
 
 
