@@ -47,8 +47,8 @@ def largest(log: Log) -> TimestampOffset | None:
 
 
 def _largest_of_all(log: Log) -> TimestampOffset | None:
-    """Compaction may leave of the batch with the largest time no more than its header, which keeps
-    that time: then every batch is asked."""
+    """Kafka's compaction may leave of the batch with the largest time no more than its header, and
+    a time index that goes by it: then every batch is asked."""
     best: TimestampOffset | None = None
     for span in _batches_reaching(log, 0, log.next_offset):
         if best is None or inspect(span, check_crc=False).max_timestamp > best.timestamp:

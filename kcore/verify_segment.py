@@ -250,7 +250,8 @@ class _TimeClaims:
 
     def see(self, batch: Batch) -> None:
         info = batch.info
-        self._max_timestamp = max(self._max_timestamp, info.max_timestamp)
+        if info.record_count:  # compaction leaves headers without records, and those have no time
+            self._max_timestamp = max(self._max_timestamp, info.max_timestamp)
         while self._next < len(self._entries):
             entry = self._entries[self._next]
             if entry.offset > info.last_offset:

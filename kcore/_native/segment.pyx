@@ -202,11 +202,14 @@ cdef class Segment:
         return 0
 
     cdef void note(self, const BatchHeader* h, int64_t pos) noexcept nogil:
-        """Counts a batch that stands at `pos`: ends, timestamps, index entries when due."""
+        """Counts a batch that stands at `pos`: ends, timestamps, index entries when due.
+
+        A batch that compaction emptied has no time: its header keeps one that no record has.
+        """
         cdef int64_t last_offset = h.base_offset + h.last_offset_delta
         if pos == 0:
             self.first_timestamp = h.max_timestamp
-        if h.max_timestamp > self.max_timestamp:
+        if h.max_timestamp > self.max_timestamp and h.record_count:
             self.max_timestamp = h.max_timestamp
             self.max_timestamp_offset = last_offset
         if self.since_index > self.index_interval_bytes:
@@ -591,7 +594,7 @@ cdef class Segment:
                 found = h.max_timestamp == timestamp and h.base_offset <= offset
                 if not found:
                     break
-            if found and h.max_timestamp > timestamp:
+            if found and h.max_timestamp > timestamp and h.record_count:
                 timestamp, offset = h.max_timestamp, last
             pos += h.size
         if not found:

@@ -10,6 +10,7 @@ round has become pointless; it is asked once a buffer. The swap is the loop's (`
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from kcore._native.compact import Cleaning
 from kcore._native.keymap import SLOT_BYTES, AbortedTxns, OffsetMap
 from kcore._native.swap import Swap
 from kcore.errors import ClosedError, LimitExceeded, OffsetOutOfRange
+from kcore.files.names import LOG_SUFFIX, make_segment_name
 from kcore.files.txn_index import AbortedTxn, encode_txn_index
 
 if TYPE_CHECKING:
@@ -58,6 +60,15 @@ class Throttle:
             delay_ms = self._free_at_ms - now_ms
         if delay_ms >= 1:
             self._wait(delay_ms / 1000)
+
+
+def _keep_time(log: Log, swap: Swap) -> None:
+    """The file is as old as the last original: retention goes by that where records have no times.
+    In memory there is nothing to do."""
+    original = os.path.join(log.path, make_segment_name(swap.bases[-1], LOG_SUFFIX))
+    with contextlib.suppress(OSError):
+        ns = os.stat(original).st_mtime_ns
+        os.utime(swap.segment.path, ns=(ns, ns))
 
 
 class CleanRound:
@@ -210,6 +221,7 @@ class CleanRound:
             self.stop_if_asked()
             if not swap.offer(self._txn_index(swap)):
                 raise Stopped
+            _keep_time(self.log, swap)
             return swap
         except BaseException:
             swap.discard()
