@@ -214,8 +214,10 @@ class GroupKit:
         ).result()
         return int(fetched[0].partitions[0].offset)
 
-    def leave(self, *members: MemberIdentity, version: int = 5) -> Any:
-        request = LeaveGroupRequest(group_id=GROUP, members=list(members))
+    def leave(
+        self, *members: MemberIdentity, version: int = 5, group_id: str = GROUP
+    ) -> Answer[Any]:
+        request = LeaveGroupRequest(group_id=group_id, members=list(members))
         if version < 3:
             request.member_id = members[0].member_id
         return self.write(lambda shard: op_leave(shard, caller(version), request))
@@ -320,10 +322,12 @@ class Member:
         )  # fmt: skip
         return code(self.kit.write(lambda shard: op_heartbeat(shard, caller(4), request)))
 
+    def request_leave(self) -> Answer[Any]:
+        who = MemberIdentity(member_id=self.member_id, group_instance_id=self.instance_id)
+        return self.kit.leave(who, group_id=self.group_id)
+
     def leave(self) -> int:
-        answer = self.kit.leave(
-            MemberIdentity(member_id=self.member_id, group_instance_id=self.instance_id)
-        )
+        answer = self.request_leave()
         if answer.error is not None:
             return int(answer.error.code)
         return int(answer.result().members[0].error_code)
