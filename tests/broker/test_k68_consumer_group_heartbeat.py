@@ -79,7 +79,7 @@ def test_a_member_joins_and_is_described(version: int) -> None:
     assert (member.member_id, member.instance_id, member.rack_id) == ("a", "i", "r")
     assert (member.client_id, member.client_host) == ("me", "/10.1.2.3")
     assert (member.member_epoch, member.subscribed_topic_names) == (1, ["t"])
-    assert member.subscribed_topic_regex is None
+    assert member.subscribed_topic_regex == ""
     for assignment in (member.assignment, member.target_assignment):
         (topic,) = assignment.topic_partitions
         assert (topic.topic_id, topic.topic_name, topic.partitions) == (

@@ -7,8 +7,14 @@ import pytest
 from kbroker.base import errors
 from kbroker.coord.group import schema
 from kbroker.coord.group.env import Caller
+from kbroker.coord.group.ops.commit import op_commit
 from kbroker.coord.group.reconcile import STABLE, UNRELEASED_PARTITIONS, UNREVOKED_PARTITIONS
 from kbroker.coord.group.serde import decode_record
+from kbroker.wire.schema.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+)
 
 from tests.coord.consumer_kit import (
     INDEX,
@@ -489,6 +495,7 @@ def test_who_may_commit_and_read(kit: ConsumerKit) -> None:
     group.check_fetch(None, -1)
     stale, unknown = errors.STALE_MEMBER_EPOCH, errors.UNKNOWN_MEMBER_ID
     assert code_of(lambda: group.check_commit("a", None, 0, 9)) == stale
+    assert code_of(lambda: group.check_commit("a", None, 2, 9)) == stale
     assert code_of(lambda: group.check_fetch("a", 2)) == stale
     assert code_of(lambda: group.check_commit("b", None, 1, 9)) == unknown
     assert code_of(lambda: group.check_fetch("b", 1)) == unknown
@@ -500,3 +507,38 @@ def test_who_may_commit_and_read(kit: ConsumerKit) -> None:
     group = kit.group()
     group.check_commit("", None, -1, 2)
     group.check_delete()
+
+
+def commit(kit: ConsumerKit, member_id: str, epoch: int, *partitions: int) -> list[int]:
+    request = OffsetCommitRequest(
+        group_id="g",
+        member_id=member_id,
+        generation_id_or_member_epoch=epoch,
+        topics=[
+            OffsetCommitRequestTopic(
+                name="t",
+                partitions=[
+                    OffsetCommitRequestPartition(partition_index=partition, committed_offset=5)
+                    for partition in partitions
+                ],
+            )
+        ],
+    )
+    response = kit.call(lambda shard: op_commit(shard, Caller("c", "/h", 9), request))
+    return [partition.error_code for partition in response.topics[0].partitions]
+
+
+def test_a_commit_in_an_epoch_that_is_over_is_taken_for_what_the_member_had_and_still_has(
+    kit: ConsumerKit,
+) -> None:
+    a = kit.client("a", "t")
+    b = kit.client("b", "t")
+    stale = errors.STALE_MEMBER_EPOCH
+    a.beat()
+    assert commit(kit, "a", 1, 0, 3) == [0, 0], "what it is giving up it commits now"
+    settle(a, b)
+    assert commit(kit, "a", 2, 0, 3) == [0, 0]
+    assert commit(kit, "a", 1, 0, 3) == [0, stale]
+    assert commit(kit, "b", 1, 0, 3) == [stale, stale], "it had nothing in epoch 1"
+    assert commit(kit, "a", 0, 0) == commit(kit, "a", 3, 0) == [stale]
+    assert commit(kit, "", -1, 0) == [errors.UNKNOWN_MEMBER_ID]

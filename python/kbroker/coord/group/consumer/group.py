@@ -135,7 +135,21 @@ class ConsumerGroup:
                 "OffsetCommit version 9 or above must be used by members using the modern group "
                 "protocol",
             )
-        _check_epoch(member, generation_or_epoch)
+        if member.is_classic or not 0 < generation_or_epoch < member.member_epoch:
+            _check_epoch(member, generation_or_epoch)
+
+    def may_commit(self, member_id: str, epoch: int, topic_id: bytes, partition: int) -> bool:
+        """Whether a member that `check_commit` let pass may commit this partition: in an epoch that
+        is over, it may if the partition has been its own since then (KIP-1251). So a commit that
+        crosses with the answer that carries a new epoch is not lost."""
+        member = self.members.get(member_id)
+        if member is None or member.is_classic or epoch == member.member_epoch:
+            return True
+        for held in (member.assigned, member.pending):
+            since = held.get(topic_id, {}).get(partition)
+            if since is not None:
+                return since <= epoch
+        return False
 
     def check_fetch(self, member_id: str | None, epoch: int) -> None:
         if member_id is None and epoch < 0:

@@ -16,6 +16,7 @@ from kbroker.base import errors
 from kbroker.base.errors import KafkaError
 from kbroker.coord.group import rebalance, records
 from kbroker.coord.group.classic import ClassicGroup, State
+from kbroker.coord.group.consumer.group import ConsumerGroup
 from kbroker.coord.group.env import Caller, TopicView
 from kbroker.coord.group.limits import GROUPS_MAX, STRING_BYTES_MAX
 from kbroker.coord.group.offsets import NO_TIMESTAMP
@@ -58,7 +59,7 @@ def op_commit(
         response.topics.append(told)
         for part in asked.partitions:
             code = _check(shard, topic, part) if topic is not None else unknown
-            code = code or refused
+            code = code or refused or _check_epoch(shard, request, topic, part)
             told.partitions.append(
                 OffsetCommitResponsePartition(partition_index=part.partition_index, error_code=code)
             )
@@ -106,6 +107,20 @@ def _check(shard: GroupShard, topic: TopicView, part: OffsetCommitRequestPartiti
         return errors.OFFSET_METADATA_TOO_LARGE
     if len(metadata) * 4 > STRING_BYTES_MAX and len(metadata.encode()) > STRING_BYTES_MAX:
         return errors.OFFSET_METADATA_TOO_LARGE
+    return errors.NONE
+
+
+def _check_epoch(
+    shard: GroupShard,
+    request: OffsetCommitRequest,
+    topic: TopicView | None,
+    part: OffsetCommitRequestPartition,
+) -> int:
+    group = shard.groups.get(request.group_id)
+    if isinstance(group, ConsumerGroup) and topic is not None:
+        epoch = request.generation_id_or_member_epoch
+        if not group.may_commit(request.member_id, epoch, topic.topic_id, part.partition_index):
+            return errors.STALE_MEMBER_EPOCH
     return errors.NONE
 
 

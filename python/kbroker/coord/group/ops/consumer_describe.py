@@ -50,7 +50,7 @@ def _member(group: ConsumerGroup, member: ConsumerMember, image: ImageView) -> M
         client_id=member.client_id,
         client_host=member.client_host,
         subscribed_topic_names=list(member.topics),
-        subscribed_topic_regex=member.regex or None,
+        subscribed_topic_regex=member.regex,
         assignment=_assignment(member.assigned, image),
         target_assignment=_assignment(group.target(member.member_id), image),
         member_type=_CLASSIC_MEMBER if member.is_classic else _CONSUMER_MEMBER,

@@ -118,7 +118,7 @@ def _check_request(shard: GroupShard, caller: Caller, request: Heartbeat) -> Non
         if request.instance_id is None:
             raise _invalid("InstanceId can't be null.")
     elif epoch < AWAY_EPOCH:
-        raise _invalid(f"MemberEpoch is invalid: {epoch}.")
+        raise _invalid("MemberEpoch is invalid.")
     offered = assignors_of(shard.env)
     if request.server_assignor is not None and request.server_assignor not in offered:
         raise KafkaError(
@@ -309,9 +309,8 @@ def _assignment(assigned: Held) -> Assignment:
 def _leave(shard: GroupShard, request: Heartbeat) -> Result[Response]:
     group = shard.groups.get(request.group_id)
     if not isinstance(group, ConsumerGroup):
-        raise KafkaError(
-            errors.GROUP_ID_NOT_FOUND, f"Group {request.group_id} is not a consumer group."
-        )
+        why = "not found" if group is None else "is not a consumer group"
+        raise KafkaError(errors.GROUP_ID_NOT_FOUND, f"Group {request.group_id} {why}.")
     if request.instance_id is None:
         member = group.member(request.member_id)
     else:
