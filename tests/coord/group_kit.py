@@ -113,8 +113,15 @@ class GroupKit:
         self._replay(self.shard)
         self.runtime.activate(INDEX, self.shard)
 
-    def _replay(self, shard: GroupShard) -> None:
-        for key, value in self.log.records(INDEX):
+    def _replay(self, shard: GroupShard, *, compacted: bool = False) -> None:
+        records = self.log.records(INDEX)
+        if compacted:  # as the loader reads a log: the last value of each key, in their order
+            latest: dict[bytes, bytes | None] = {}
+            for key, value in records:
+                latest.pop(key, None)
+                latest[key] = value
+            records = list(latest.items())
+        for key, value in records:
             record = shard.decode(key, value)
             assert record is not None
             shard.replay(record)
@@ -163,15 +170,16 @@ class GroupKit:
         decoded = [self.shard.decode(key, value) for key, value in found]
         return [record for record in decoded if record is not None]
 
-    def replayed(self) -> GroupShard:
+    def replayed(self, *, compacted: bool = False) -> GroupShard:
         shard = GroupShard(self.env, Timers(self.clock, lambda: None))
-        self._replay(shard)
+        self._replay(shard, compacted=compacted)
         return shard
 
     def check(self) -> None:
         """What is live is what the log says, as far as records say it."""
         replayed = self.replayed()
         assert hard(self.shard) == hard(replayed)
+        assert hard(self.shard) == hard(self.replayed(compacted=True))
         for group_id, group in self.shard.groups.items():
             if isinstance(group, ClassicGroup) and group.state in (State.STABLE, State.EMPTY):
                 twin = replayed.groups[group_id]
