@@ -50,8 +50,8 @@ class GroupKeys:
     )
     group_coordinator_rebalance_protocols = declare(
         "group.coordinator.rebalance.protocols", LIST, ("classic", "consumer", "streams"),
-        list_of("classic", "consumer", "share", "streams"), acts=False,
-        doc="Group protocols offered.",
+        list_of("classic", "consumer", "share", "streams"),
+        doc="Group protocols offered. Share and streams groups are not there yet.",
     )
     group_coordinator_threads = declare(
         "group.coordinator.threads", INT, 4, at_least(1), importance=HIGH, acts=False,
@@ -106,8 +106,8 @@ class GroupKeys:
         doc="Longest assignment interval that a consumer group may be given.",
     )
     group_consumer_regex_refresh_interval_ms = declare(
-        "group.consumer.regex.refresh.interval.ms", INT, 600_000, at_least(10_000),
-        doc="How often regular expressions are matched again though no topic came or went.",
+        "group.consumer.regex.refresh.interval.ms", INT, 600_000, at_least(10_000), acts=False,
+        doc="How often Kafka matches regular expressions again; here they follow the topics.",
     )
     group_consumer_max_size = declare(
         "group.consumer.max.size", INT, INT_MAX, at_least(1),
