@@ -42,6 +42,7 @@ class Connection:
         self.bootstrap = bootstrap
         self.timeout_s = timeout_s
         self._properties = dict(pairs(properties, "-X"))
+        self._admin: AdminClient | None = None
 
     def config(self, **defaults: Any) -> dict[str, Any]:
         """A client's configuration; `group_id` means group.id. What -X says wins. Errors of a
@@ -56,12 +57,15 @@ class Connection:
         }
 
     def admin(self) -> AdminClient:
-        """An administrator's client on a broker that answers."""
+        """An administrator's client on a broker that answers. Kept: one that is collected while
+        an answer is on its way takes the answer with it."""
         from confluent_kafka.admin import AdminClient
 
-        client = self.made(lambda: AdminClient(self.config()))
-        self.cluster(client)
-        return client
+        if self._admin is None:
+            client = self.made(lambda: AdminClient(self.config()))
+            self.cluster(client)
+            self._admin = client
+        return self._admin
 
     def made(self, make: Callable[[], R]) -> R:
         """A client; a wrong property is the caller's mistake."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
@@ -66,15 +67,31 @@ def run(app: typer.Typer, name: str, words: Sequence[str]) -> int:
         app(args=list(words), prog_name=f"kcore {name}")
     except SystemExit as ended:
         code = ended.code
+        if code and _nobody_reads():
+            return _end_quietly()
         return code if isinstance(code, int) else FAILED if code else 0
     except Failure as failed:
         complain(str(failed))
         return FAILED
     except BrokenPipeError:
-        # Whoever read has enough (kcore ... | head). Python would complain at exit, so its
-        # standard output is pointed elsewhere first.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _end_quietly()
+    return 0
+
+
+def _nobody_reads() -> bool:
+    """Whether whoever read our output has enough (kcore ... | head). typer and rich both end with
+    code 1 then, as for a failure."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(events & select.POLLERR for _, events in poll.poll(0))
+    except (OSError, ValueError):
+        return False
+
+
+def _end_quietly() -> int:
+    # Python flushes at exit and would complain, so its standard output is pointed elsewhere.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0
 
 
@@ -99,7 +116,10 @@ def show(
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False,
+        show_edge=False,
+    )  # fmt: skip
     for column in columns:
         table.add_column(
             column.lstrip("#"), justify="right" if column.startswith("#") else "left",
