@@ -21,10 +21,11 @@ START_TIMEOUT_S = 30.0
 class BrokerProcess:
     """`kcore serve` on a free port; `start_to_metadata` returns seconds to the first answer."""
 
-    def __init__(self, data_dir: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, *options: str, quiet: bool = False) -> None:
         self.data_dir = data_dir
         self.ready_file = data_dir.parent / f"{data_dir.name}.ready"
         self.options = options
+        self.quiet = quiet  # its log goes nowhere
         self.process: subprocess.Popen[bytes] | None = None
         self.host, self.port = "127.0.0.1", 0
 
@@ -37,6 +38,7 @@ class BrokerProcess:
              "--data-dir", str(self.data_dir), "--ready-file", str(self.ready_file),
              *self.options],
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL if self.quiet else None,
         )  # fmt: skip
         while not self.ready_file.exists():
             if self.process.poll() is not None or time.perf_counter() - begin > START_TIMEOUT_S:
@@ -86,9 +88,9 @@ class BrokerProcess:
 
 
 @contextlib.contextmanager
-def running_broker(*options: str) -> Iterator[BrokerProcess]:
+def running_broker(*options: str, quiet: bool = False) -> Iterator[BrokerProcess]:
     with tempfile.TemporaryDirectory(prefix="kcore-bench-") as directory:
-        broker = BrokerProcess(Path(directory) / "data", *options)
+        broker = BrokerProcess(Path(directory) / "data", *options, quiet=quiet)
         broker.start()
         try:
             yield broker

@@ -68,10 +68,10 @@ class Connection:
     """One blocking socket. `receive` returns an answer without its length; it is valid until the
     next one."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, buffer_bytes: int = BUFFER_BYTES) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._buffer = bytearray(BUFFER_BYTES)
+        self._buffer = bytearray(buffer_bytes)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
 

@@ -62,6 +62,7 @@ def cost(info: dict[str, Any], median_seconds: float) -> float:
 
 UNITS = {
     "ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "MB": 1e6, "GB": 1e9, "MB/s": 1e6, "GB/s": 1e9,
+    "%": 1.0,
 }  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def meets(
     ours, "<= 1.25x import asyncio" cost, ours over the peer's: of the peer named behind it, or
     else the first.
     """
-    match = re.fullmatch(r"(>=|<=) ([\d.]+) ?(x|[kMG]?B(?:/s)?|ns|us|ms|s)(?: (.+))?", target)
+    match = re.fullmatch(r"(>=|<=) ([\d.]+) ?(x|[kMG]?B(?:/s)?|ns|us|ms|s|%)(?: (.+))?", target)
     if match is None:
         return None
     sign, bound, unit, named = match[1], float(match[2]), match[3], match[4]

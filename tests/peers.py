@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -58,11 +58,13 @@ def require_peer(name: Literal["kafka", "kcat"]) -> None:
     pytest.skip(reason)
 
 
-def java_command(main_class: str, *args: str, heap: str = "256m") -> list[str]:
+def java_command(
+    main_class: str, *args: str, heap: str = "256m", flags: Sequence[str] = JAVA_FLAGS
+) -> list[str]:
     classpath = kafka_classpath()
     if classpath is None:
         raise FileNotFoundError(f"no Kafka jars in {kafka_libs()}")
-    return ["java", f"-Xmx{heap}", *JAVA_FLAGS, "-cp", classpath, main_class, *args]
+    return ["java", f"-Xmx{heap}", *flags, "-cp", classpath, main_class, *args]
 
 
 def run_java(
@@ -110,6 +112,7 @@ class KafkaProcess:
         properties: Mapping[str, str] | None = None,
         *,
         heap: str = "320m",
+        java_flags: Sequence[str] = JAVA_FLAGS,
         cluster_id: str = "AAECAwQFBgcICQoLDA0ODw",
     ) -> None:
         self.root = root
@@ -118,6 +121,7 @@ class KafkaProcess:
         self.port = 0
         self._properties = dict(properties or {})
         self._heap = heap
+        self._java_flags = java_flags
         self._process: subprocess.Popen[bytes] | None = None
         self._config = root / "kafka-server.properties"
         self._output = root / "kafka-output.txt"
@@ -150,7 +154,12 @@ class KafkaProcess:
                 self._format()
             with self._output.open("ab") as output:
                 self._process = subprocess.Popen(
-                    java_command("kafka.Kafka", str(self._config), heap=self._heap),
+                    java_command(
+                        "kafka.Kafka",
+                        str(self._config),
+                        heap=self._heap,
+                        flags=self._java_flags,
+                    ),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
