@@ -45,7 +45,11 @@ _EXIT_OF_KIND: Final = {"damage": EXIT_DAMAGED, "error": EXIT_USAGE}
 _TEXT_CHARS_MAX: Final = 120  # of a key or value in a text row; JSON rows have all of it
 
 
-def main(argv: Sequence[str] | None = None, write: Write = sys.stdout.write) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    write: Write = sys.stdout.write,
+    complain: Write = sys.stderr.write,
+) -> int:
     parser = argparse.ArgumentParser(
         prog="kcore dump", description="Print files of a data directory, whatever they hold."
     )
@@ -53,21 +57,24 @@ def main(argv: Sequence[str] | None = None, write: Write = sys.stdout.write) -> 
     parser.add_argument("--records", action="store_true", help="the records of every batch too")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args(argv)
-    return dump_files(options.files, write, records=options.records, as_json=options.json)
+    return dump_files(options.files, write, complain, records=options.records, as_json=options.json)
 
 
 def dump_files(
     paths: Sequence[str | os.PathLike[str]],
     write: Write,
+    complain: Write,
     *,
     records: bool = False,
     as_json: bool = False,
 ) -> int:
-    """0: all read; 1: damage was found; 2: a file cannot be opened or is none of ours."""
+    """0: all read; 1: damage was found; 2: a file cannot be opened or is none of ours, which
+    `complain` is told and `write` is not."""
     worst = EXIT_CLEAN
     for path in paths:
         for row in _rows_or_error(path, records):
-            write(_as_json(row) if as_json else _as_text(row))
+            tell = complain if row["kind"] == "error" else write
+            tell(_as_json(row) if as_json else _as_text(row))
             worst = max(worst, _EXIT_OF_KIND.get(row["kind"], EXIT_CLEAN))
     return worst
 

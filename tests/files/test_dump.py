@@ -16,9 +16,18 @@ from tests.files.parts import START_MS, TOPIC_ID, Partition, batch
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
+    code, written, complaints = run_split(*arguments)
+    assert not complaints
+    return code, written
+
+
+def run_split(*arguments: str | Path) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error)."""
     written: list[str] = []
-    code = dump.main([str(argument) for argument in arguments], written.append)
-    return code, "".join(written)
+    complaints: list[str] = []
+    words = [str(argument) for argument in arguments]
+    code = dump.main(words, written.append, complaints.append)
+    return code, "".join(written), "".join(complaints)
 
 
 def rows(*arguments: str | Path) -> list[dict[str, Any]]:
@@ -104,10 +113,11 @@ def test_every_other_kind(tmp_path: Path) -> None:
         ]
 
 
-def test_usage(tmp_path: Path) -> None:
-    code, text = run(tmp_path / f"{0:020d}.log")
-    assert code == 2 and "No such file" in text
+def test_what_cannot_be_read_is_a_complaint_and_no_row(tmp_path: Path) -> None:
+    missing = tmp_path / f"{0:020d}.log"
+    code, written, complaints = run_split(missing)
+    assert (code, written) == (2, "") and "No such file" in complaints
     stranger = tmp_path / "notes.txt"
     stranger.touch()
-    code, text = run(stranger)
-    assert code == 2 and "not a file of a data directory" in text
+    code, written, complaints = run_split("--json", stranger)
+    assert (code, written) == (2, "") and "not a file of a data directory" in complaints

@@ -274,5 +274,5 @@ def test_dump_prints_every_file(written: Written) -> None:
         if not name.endswith(others)
     ]
     text: list[str] = []
-    assert dump.dump_files(files, text.append, records=True, as_json=True) == 0
+    assert dump.dump_files(files, text.append, text.append, records=True, as_json=True) == 0
     assert len(text) > len(written.all_records)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
@@ -67,7 +66,7 @@ def run(app: typer.Typer, name: str, words: Sequence[str]) -> int:
         app(args=list(words), prog_name=f"kcore {name}")
     except SystemExit as ended:
         code = ended.code
-        if code and _nobody_reads():
+        if code and _nobody_reads(ended):
             return _end_quietly()
         return code if isinstance(code, int) else FAILED if code else 0
     except Failure as failed:
@@ -78,15 +77,14 @@ def run(app: typer.Typer, name: str, words: Sequence[str]) -> int:
     return 0
 
 
-def _nobody_reads() -> bool:
-    """Whether whoever read our output has enough (kcore ... | head). typer and rich both end with
-    code 1 then, as for a failure."""
-    try:
-        poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)
-        return any(events & select.POLLERR for _, events in poll.poll(0))
-    except (OSError, ValueError):
-        return False
+def _nobody_reads(ended: BaseException | None) -> bool:
+    """Whether whoever read our output has enough (kcore ... | head). typer and rich both catch
+    that and end with code 1, as for a failure."""
+    while ended is not None:
+        if isinstance(ended, BrokenPipeError):
+            return True
+        ended = ended.__context__
+    return False
 
 
 def _end_quietly() -> int:
