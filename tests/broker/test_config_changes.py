@@ -32,8 +32,10 @@ from kbroker.log.config import PartitionConfig
 from kbroker.log.manager import LogManager
 from kbroker.log.partition_log import PartitionLog
 from kbroker.meta.store.memory import MemoryStore
-from kbroker.wire import messages
+from kbroker.wire import apis, messages
 from kbroker.wire.schema import incremental_alter_configs as incremental
+from kbroker.wire.schema.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
+from kbroker.wire.schema.find_coordinator import FindCoordinatorRequest
 
 import kcore
 from tests.broker.admin_support import NODE_ID, Admin, run
@@ -381,38 +383,78 @@ def test_groups_inherit_what_is_dynamic() -> None:
     run(test)
 
 
+class Connection:
+    """A client of a real broker. Flexible requests and responses have a tag section first."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    @classmethod
+    async def open(cls, broker: kbroker.Broker) -> Connection:
+        host, port = broker.bootstrap.split(":")
+        return cls(Client(*await asyncio.open_connection(host, int(port))))
+
+    async def call(self, key: int, version: int, request: Any) -> Any:
+        tags = b"\0" if version >= request.FLEXIBLE_FROM else b""
+        self.client.send(key, version, 1, tags + messages.encode_request(key, version, request))
+        _, body = await self.client.receive()
+        return messages.decode_response(key, version, body[len(tags) :])
+
+    async def alter(self, resource_type: int, name: str, **configs: str) -> list[int]:
+        wanted = incremental.AlterConfigsResource(
+            resource_type=resource_type,
+            resource_name=name,
+            configs=[
+                incremental.AlterableConfig(name=key.replace("_", "."), value=text)
+                for key, text in configs.items()
+            ],
+        )
+        request = incremental.IncrementalAlterConfigsRequest(resources=[wanted])
+        answer = await self.call(apis.INCREMENTAL_ALTER_CONFIGS, 1, request)
+        return [response.error_code for response in answer.responses]
+
+
 def test_a_running_broker_is_wired_that_way() -> None:
     """Altered by a client: the limit on connections and the expiry of producers are new at once."""
 
     async def test() -> None:
         async with kbroker.Broker({"kcore.storage": "memory"}) as broker:
-            host, port = broker.bootstrap.split(":")
-
-            async def connect() -> Client:
-                return Client(*await asyncio.open_connection(host, int(port)))
-
-            client = await connect()
-            altered = incremental.IncrementalAlterConfigsRequest(
-                resources=[
-                    incremental.AlterConfigsResource(
-                        resource_type=4,
-                        configs=[
-                            incremental.AlterableConfig(name=name, config_operation=0, value="1")
-                            for name in ("max.connections", "producer.id.expiration.ms")
-                        ],
-                    )
-                ]
-            )
-            client.send(44, 0, 1, messages.encode_request(44, 0, altered))
-            _, body = await client.receive()
-            answer = messages.decode_response(44, 0, body)
-            assert [response.error_code for response in answer.responses] == [errors.NONE]
-            refused = await connect()
-            refused.send(18, 0, 1)
-            assert await refused.closed() == b"", "there is one connection already"
+            one = await Connection.open(broker)
+            codes = await one.alter(4, "", max_connections="1", producer_id_expiration_ms="1")
+            assert codes == [errors.NONE]
+            refused = await Connection.open(broker)
+            refused.client.send(apis.API_VERSIONS, 0, 1)
+            assert await refused.client.closed() == b"", "there is one connection already"
             logs = broker._node._logs
             assert logs is not None and logs._host.producer_expiration_ms == 1
-            await refused.close()
-            await client.close()
+            for connection in (refused, one):
+                await connection.client.close()
+
+    run(test)
+
+
+def test_a_group_hears_of_its_configuration_at_the_next_heartbeat() -> None:
+    async def test() -> None:
+        async with kbroker.Broker({"kcore.storage": "memory"}) as broker:
+            one = await Connection.open(broker)
+            await one.call(apis.FIND_COORDINATOR, 4, FindCoordinatorRequest(coordinator_keys=["g"]))
+            epoch, told = 0, []
+            for interval in ("", "6000", "7000"):
+                if interval:
+                    configs = {"consumer_heartbeat_interval_ms": interval}
+                    assert await one.alter(32, "g", **configs) == [errors.NONE]
+                answer = await one.call(
+                    apis.CONSUMER_GROUP_HEARTBEAT, 1,
+                    ConsumerGroupHeartbeatRequest(
+                        group_id="g", member_id="m" * 22, member_epoch=epoch,
+                        rebalance_timeout_ms=30_000, subscribed_topic_names=["t"],
+                        topic_partitions=None if epoch else [],
+                    ),
+                )  # fmt: skip
+                assert answer.error_code == errors.NONE
+                epoch = answer.member_epoch
+                told.append(answer.heartbeat_interval_ms)
+            assert told == [5_000, 6_000, 7_000]
+            await one.client.close()
 
     run(test)
