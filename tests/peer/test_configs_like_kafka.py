@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kbroker.base.config import BrokerConfig, GroupConfig, TopicConfig
+from kbroker.base.config import BrokerConfig, GroupConfig, TopicConfig, UpdateMode
 
 from tests.peers import KafkaProcess, require_peer
 
@@ -36,6 +36,8 @@ OTHER_DEFAULTS = {
     "max.connections.per.ip",
     "node.id",
 }
+# Listeners do not change while the broker runs.
+OTHER_MODES = {"listener.security.protocol.map", "listeners"}
 # Kafka has null where another key gives the value; here the key itself has that value.
 NULL_IN_KAFKA = {
     "log.flush.interval.ms",
@@ -78,6 +80,9 @@ def differences(keys: Any, theirs: dict[str, Any]) -> list[str]:
         their = theirs[key.name]
         if their["config_type"] != key.type.wire.name:
             wrong.append(f"{key.name} is a {their['config_type']}, not a {key.type.wire.name}")
+        read_only = key.mode is UpdateMode.READ_ONLY
+        if their["read_only"] != read_only and key.name not in OTHER_MODES:
+            wrong.append(f"{key.name}: read-only is {their['read_only']}")
         if their["is_sensitive"] != key.sensitive:
             wrong.append(f"{key.name}: sensitive is {their['is_sensitive']}")
         if their["config_source"] != "DEFAULT_CONFIG" or key.name in OTHER_DEFAULTS:
