@@ -28,14 +28,16 @@ def assign_uniform(
     if not members:
         return {}
     board = _Board(members, partition_counts)
-    board.keep()
-    if board.is_homogeneous():
+    if board.is_homogeneous:
+        board.keep()
         board.share()
-    else:
-        board.fill()
-        for _ in range(_ROUNDS_MAX):
-            if not board.balance():
-                break
+        return board.result()
+    board.find_subscribers(partition_counts)
+    board.keep()
+    board.fill()
+    for _ in range(_ROUNDS_MAX):
+        if not board.balance():
+            break
     return board.result()
 
 
@@ -48,13 +50,28 @@ class _Board:
         self._ids = sorted(members)
         self._specs = [members[member_id] for member_id in self._ids]
         self._loads = [0] * len(self._ids)
+        first = self._specs[0].topic_ids
+        # Members with the same subscription mostly share one set.
+        self.is_homogeneous = all(
+            spec.topic_ids is first or spec.topic_ids == first for spec in self._specs
+        )
+        self._changed: set[int] = set()  # members that get something else than they had
         self._subscribers: dict[bytes, list[int]] = {}
+        # topic id -> the owner of each partition; None: nobody yet
+        self._owners: dict[bytes, list[int | None]] = {
+            topic_id: [None] * partition_counts[topic_id]
+            for topic_id in sorted(first)
+            if topic_id in partition_counts
+        }
+
+    def find_subscribers(self, partition_counts: Mapping[bytes, int]) -> None:
+        """What only different subscriptions need: who reads which topic, and in which order topics
+        are filled."""
         for number, spec in enumerate(self._specs):
             for topic_id in spec.topic_ids:
                 if topic_id in partition_counts:
                     self._subscribers.setdefault(topic_id, []).append(number)
-        # topic id -> the owner of each partition; None: nobody yet
-        self._owners: dict[bytes, list[int | None]] = {
+        self._owners = {
             topic_id: [None] * partition_counts[topic_id]
             for topic_id in sorted(
                 self._subscribers, key=lambda topic_id: self._rank(topic_id, partition_counts)
@@ -70,14 +87,14 @@ class _Board:
             for topic_id, partitions in spec.target.items():
                 owners = self._owners.get(topic_id)
                 if owners is None or topic_id not in spec.topic_ids:
+                    self._changed.add(number)
                     continue
                 for partition in partitions:
                     if partition < len(owners) and owners[partition] is None:
                         owners[partition] = number
                         self._loads[number] += 1
-
-    def is_homogeneous(self) -> bool:
-        return all(len(some) == len(self._ids) for some in self._subscribers.values())
+                    else:
+                        self._changed.add(number)
 
     def share(self) -> None:
         total = sum(len(owners) for owners in self._owners.values())
@@ -93,6 +110,7 @@ class _Board:
                 if owner is not None and loads[owner] > shares[owner]:
                     owners[partition] = None
                     loads[owner] -= 1
+                    self._changed.add(owner)
         takers = [number for number in by_load if loads[number] < shares[number]]
         for owners in self._owners.values():
             for partition, owner in enumerate(owners):
@@ -100,6 +118,7 @@ class _Board:
                     taker = takers[-1]
                     owners[partition] = taker
                     loads[taker] += 1
+                    self._changed.add(taker)
                     if loads[taker] == shares[taker]:
                         takers.pop()
 
@@ -113,6 +132,7 @@ class _Board:
                     load, number = heappop(heap)
                     owners[partition] = number
                     self._loads[number] = load + 1
+                    self._changed.add(number)
                     heappush(heap, (load + 1, number))
 
     def balance(self) -> bool:
@@ -149,6 +169,7 @@ class _Board:
             owners[held[giver].pop()] = taker
             self._loads[giver] -= 1
             self._loads[taker] += 1
+            self._changed.update((giver, taker))
             moved = True
             if held[giver]:
                 heappush(most, (-self._loads[giver], giver))
@@ -162,12 +183,14 @@ class _Board:
         return heap
 
     def result(self) -> dict[str, Assignment]:
-        pairs: list[list[tuple[bytes, int]]] = [[] for _ in self._ids]
+        pairs: dict[int, list[tuple[bytes, int]]] = {number: [] for number in self._changed}
         for topic_id, owners in self._owners.items():
             for partition, owner in enumerate(owners):
-                if owner is not None:
+                if owner in pairs:
                     pairs[owner].append((topic_id, partition))
         return {
-            member_id: group_by_topic(mine)
-            for member_id, mine in zip(self._ids, pairs, strict=True)
+            member_id: group_by_topic(pairs[number])
+            if number in pairs
+            else self._specs[number].target
+            for number, member_id in enumerate(self._ids)
         }

@@ -55,20 +55,21 @@ def plan_target(group: ConsumerGroup, image: ImageView, assignor: str, now_ms: i
     """Records of the target assignment of the group's epoch: what differs, then the epoch."""
     specs: dict[str, MemberSpec] = {}
     counts: dict[bytes, int] = {}
+    # Members of a group mostly subscribe to the same: looked up once, and one set for all.
+    known: dict[tuple[tuple[str, ...], str], frozenset[bytes]] = {}
     for member_id, member in group.members.items():
-        topic_ids = set()
-        for name in group.topics_of(member):
-            topic = image.topics.get(name)
-            if topic is not None:
-                topic_ids.add(topic.topic_id)
-                counts[topic.topic_id] = len(topic.partitions)
-        specs[member_id] = MemberSpec(
-            member.instance_id, frozenset(topic_ids), group.target(member_id)
-        )
+        subscription = member.topics, member.regex
+        topic_ids = known.get(subscription)
+        if topic_ids is None:
+            topics = [image.topics.get(name) for name in group.topics_of(member)]
+            counts.update((topic.topic_id, len(topic.partitions)) for topic in topics if topic)
+            topic_ids = frozenset(topic.topic_id for topic in topics if topic)
+            known[subscription] = topic_ids
+        specs[member_id] = MemberSpec(member.instance_id, topic_ids, group.target(member_id))
     planned = [
         records.target_record(group.group_id, member_id, target)
         for member_id, target in ASSIGNORS[assignor](specs, counts).items()
-        if target != group.targets.get(member_id)
+        if target is not (had := group.targets.get(member_id)) and target != had
     ]
     planned.append(records.target_epoch_record(group.group_id, group.epoch, now_ms))
     return planned
