@@ -7,6 +7,7 @@ runs the same tests there). Method: many calls of the tools in one JVM; groups a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -181,3 +182,29 @@ def test_topics_by_what_is_special_about_them(tools: Tools, topic_name: str) -> 
     assert offsets.split() == [f"{topic_name}:1:0"]
     tools("TopicCommand", "--delete", "--topic", topic_name)
     assert "does not exist" in tools("TopicCommand", "--delete", "--topic", topic_name, code=1)
+
+
+def test_tools_of_clusters_say_that_there_is_nothing_to_do(
+    tools: Tools, topic: str, tmp_path: Path
+) -> None:
+    elected = tools(
+        "LeaderElectionCommand",
+        *("--election-type", "preferred", "--topic", topic, "--partition", "0"),
+    )
+    assert f"already elected for partitions {topic}-0" in elected
+    tools("LeaderElectionCommand", "--election-type", "preferred", "--all-topic-partitions")
+    reassign = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
+    plan = tmp_path / "plan.json"
+    plan.write_text(
+        f'{{"version": 1, "partitions": [{{"topic": "{topic}", "partition": 0, "replicas": [1]}}]}}'
+    )
+    file = ("--reassignment-json-file", str(plan))
+    assert "Successfully started" in tools(reassign, "--execute", *file)
+    assert f"{topic}-0 is completed" in tools(reassign, "--verify", *file)
+    assert "No partition reassignments found" in tools(reassign, "--list")
+    producers = ("describe-producers", "--topic", topic, "--partition", "0")
+    assert "ProducerEpoch" in tools("TransactionsCommand", *producers)
+    assert "group.version" in tools("FeatureCommand", "describe")
+    assert "No Authorizer" in tools("AclCommand", "--list", code=1)
+    for entity in ("users", "clients", "ips"):
+        assert "Error" not in tools(CONFIGS, "--describe", "--entity-type", entity)

@@ -9,6 +9,7 @@ from kbroker.base.config_types import (
     INT_MAX,
     LIST,
     LONG,
+    LONG_MAX,
     PASSWORD,
     STRING,
     Fallback,
@@ -154,6 +155,19 @@ class ClusterKeys:
     num_replica_fetchers = declare(
         "num.replica.fetchers", INT, 1, at_least(1), mode=CLUSTER_WIDE, acts=False,
         doc="Connections to each leader a follower fetches over.",
+    )
+    leader_replication_throttled_rate = declare(
+        "leader.replication.throttled.rate", LONG, LONG_MAX, at_least(0), mode=CLUSTER_WIDE,
+        acts=False, doc="Most bytes a second that leaders send to throttled followers.",
+    )
+    follower_replication_throttled_rate = declare(
+        "follower.replication.throttled.rate", LONG, LONG_MAX, at_least(0), mode=CLUSTER_WIDE,
+        acts=False, doc="Most bytes a second that throttled followers fetch.",
+    )
+    replica_alter_log_dirs_io_max_bytes_per_second = declare(
+        "replica.alter.log.dirs.io.max.bytes.per.second", LONG, LONG_MAX, at_least(0),
+        mode=CLUSTER_WIDE, acts=False,
+        doc="Most bytes a second that move between log directories.",
     )
     replica_lag_time_max_ms = declare(
         "replica.lag.time.max.ms", LONG, 30_000, at_least(1), acts=False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 NOT_REQUESTED: Final = -(1 << 31)
+NO_AUTHORIZER: Final = "No Authorizer is configured on the broker"
 
 _READ, _WRITE, _CREATE, _DELETE, _ALTER, _DESCRIBE = 3, 4, 5, 6, 7, 8
 _CLUSTER_ACTION, _DESCRIBE_CONFIGS, _ALTER_CONFIGS, _IDEMPOTENT_WRITE = 9, 10, 11, 12
