@@ -30,6 +30,7 @@ from kbroker.meta.topic_rules import (
     check_free,
     check_name,
     check_partition_limit,
+    check_replicas,
     collision_key,
     internal_topic,
     plan_partitions,
@@ -57,6 +58,10 @@ class TopicService(ConfigChanges):
     def check_name(name: str) -> None:
         """KafkaError with INVALID_TOPIC_EXCEPTION when no topic can be called this."""
         check_name(name)
+
+    def check_replicas(self, index: int, replicas: Sequence[int]) -> None:
+        """KafkaError with INVALID_REPLICA_ASSIGNMENT when a partition cannot have these."""
+        check_replicas({index: replicas}, self._brokers(), first_partition=index)
 
     @staticmethod
     def is_valid_name(name: str) -> bool:

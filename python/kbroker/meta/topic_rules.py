@@ -116,7 +116,7 @@ def plan_partitions(
                 "given.",
             )
         by_index = {current + index: chosen for index, chosen in enumerate(assignments)}
-        _check_manual(by_index, brokers, first_partition=current)
+        check_replicas(by_index, brokers, first_partition=current)
         if len(assignments[0]) != replication_factor:
             raise KafkaError(
                 errors.INVALID_REPLICA_ASSIGNMENT,
@@ -168,6 +168,21 @@ def checked_topic_config(config: BrokerConfig, overrides: Mapping[str, str]) -> 
         raise KafkaError(errors.INVALID_CONFIG, str(wrong)) from None
 
 
+def check_replicas(
+    assignments: Mapping[int, Sequence[int]],
+    brokers: Sequence[Candidate],
+    *,
+    first_partition: int = 0,
+) -> None:
+    """INVALID_REPLICA_ASSIGNMENT unless these are replicas that partitions can have."""
+    live = [broker.node_id for broker in brokers]
+    wrong = check_assignments(assignments, live, first_partition=first_partition)
+    if wrong is not None:
+        raise KafkaError(
+            errors.INVALID_REPLICA_ASSIGNMENT, f"The replica assignment is invalid: {wrong}."
+        )
+
+
 def check_partition_limit(count: int, room: int = PARTITIONS_PER_REQUEST_MAX) -> None:
     """`room`: how many more partitions this request may make."""
     if count > room:
@@ -200,7 +215,7 @@ def _manual_replicas(new: NewTopic, brokers: Sequence[Candidate]) -> list[tuple[
                 f"A manual partition assignment was given, so the {what} must be -1.",
             )
     check_partition_limit(len(assignments))
-    _check_manual(assignments, brokers)
+    check_replicas(assignments, brokers)
     return [tuple(assignments[index]) for index in range(len(assignments))]
 
 
@@ -224,20 +239,6 @@ def _placed_replicas(
         )
     _check_enough_brokers(replication_factor, brokers)
     return place(count, replication_factor, brokers, start=start)
-
-
-def _check_manual(
-    assignments: Mapping[int, Sequence[int]],
-    brokers: Sequence[Candidate],
-    *,
-    first_partition: int = 0,
-) -> None:
-    live = [broker.node_id for broker in brokers]
-    wrong = check_assignments(assignments, live, first_partition=first_partition)
-    if wrong is not None:
-        raise KafkaError(
-            errors.INVALID_REPLICA_ASSIGNMENT, f"The replica assignment is invalid: {wrong}."
-        )
 
 
 def _check_enough_brokers(replication_factor: int, brokers: Sequence[Candidate]) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from kbroker.base import errors
 from kbroker.broker.context import RequestContext
 from kbroker.broker.registry import handles
-from kbroker.meta.image import NO_LEADER
 from kbroker.wire import apis
 from kbroker.wire.schema.elect_leaders import (
     ElectLeadersRequest,
@@ -24,6 +23,7 @@ from kbroker.wire.schema.elect_leaders import (
 )
 
 _PREFERRED, _UNCLEAN = 0, 1
+_NO_LEADER = -1
 
 
 @handles(apis.ELECT_LEADERS, 0, 2)
@@ -57,7 +57,7 @@ def _elect(ctx: RequestContext, name: str, index: int, election_type: int) -> Pa
         code = errors.ELECTION_NOT_NEEDED
     elif election_type == _PREFERRED:
         code = errors.PREFERRED_LEADER_NOT_AVAILABLE
-    elif partition.leader != NO_LEADER:
+    elif partition.leader != _NO_LEADER:
         code = errors.ELECTION_NOT_NEEDED
     else:
         code = errors.ELIGIBLE_LEADERS_NOT_AVAILABLE

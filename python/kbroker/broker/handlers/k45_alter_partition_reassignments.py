@@ -11,9 +11,9 @@ ACLs: Alter on the cluster.
 from __future__ import annotations
 
 from kbroker.base import errors
+from kbroker.base.errors import KafkaError
 from kbroker.broker.context import RequestContext
 from kbroker.broker.registry import handles
-from kbroker.meta.placement import check_assignments
 from kbroker.wire import apis
 from kbroker.wire.schema.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
@@ -47,17 +47,16 @@ def _reassign(
     response = ReassignablePartitionResponse(
         partition_index=asked.partition_index, error_message=None
     )
-    partition = ctx.services.topics.image.partition(topic, asked.partition_index)
-    if partition is None:
-        response.error_code = errors.UNKNOWN_TOPIC_OR_PARTITION
-        response.error_message = f"Unable to find partition {topic}:{asked.partition_index}."
-    elif asked.replicas is None:
-        response.error_code = errors.NO_REASSIGNMENT_IN_PROGRESS
-    else:
-        live = [broker.node_id for broker in ctx.services.endpoints(ctx.listener)]
-        index = asked.partition_index
-        wrong = check_assignments({index: asked.replicas}, live, first_partition=index)
-        if wrong is not None:
-            response.error_code = errors.INVALID_REPLICA_ASSIGNMENT
-            response.error_message = f"The replica assignment is invalid: {wrong}."
+    topics = ctx.services.topics
+    try:
+        if topics.image.partition(topic, asked.partition_index) is None:
+            where = f"{topic}:{asked.partition_index}"
+            raise KafkaError(
+                errors.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find partition {where}."
+            )
+        if asked.replicas is None:
+            raise KafkaError(errors.NO_REASSIGNMENT_IN_PROGRESS)
+        topics.check_replicas(asked.partition_index, asked.replicas)
+    except KafkaError as refused:
+        response.error_code, response.error_message = refused.code, refused.message
     return response
