@@ -213,8 +213,7 @@ def test_what_a_classic_member_is_refused_with(kit: ConsumerKit) -> None:
     assert c.sync() == errors.INCONSISTENT_GROUP_PROTOCOL
     for stranger in ("nobody", "a"):
         c.member_id = stranger
-        unknown = errors.UNKNOWN_MEMBER_ID
-        assert (c.beat(), c.sync(), c.leave()) == (unknown, unknown, unknown)
+        assert (c.beat(), c.sync()) == (errors.UNKNOWN_MEMBER_ID, errors.UNKNOWN_MEMBER_ID)
 
 
 def test_a_member_that_was_told_to_join_and_does_not_is_taken_out(kit: ConsumerKit) -> None:
@@ -268,14 +267,22 @@ def test_static_members_change_their_protocol_in_place(kit: ConsumerKit) -> None
     check_owners(kit.group())
 
 
-def test_an_administrator_removes_a_static_classic_member(kit: ConsumerKit) -> None:
+def test_an_administrator_removes_members_of_either_protocol(kit: ConsumerKit) -> None:
     kit.client("a", "t")
+    kit.client("b", "t")
     s = ClassicClient(kit, "s", "t", instance="i")
     assert s.join() == errors.NONE
-    by_instance = ClassicClient(kit, "admin", instance="i")
-    assert by_instance.leave() == errors.NONE
-    assert set(kit.group().members) == {"a"}
-    assert by_instance.leave() == errors.UNKNOWN_MEMBER_ID
+    admin = ClassicClient(kit, "admin", instance="i")
+    admin.member_id = "somebody"
+    assert admin.leave() == errors.FENCED_INSTANCE_ID
+    admin.member_id = ""
+    assert admin.leave() == errors.NONE
+    assert set(kit.group().members) == {"a", "b"}
+    assert admin.leave() == errors.UNKNOWN_MEMBER_ID
+    admin.member_id, admin.instance = "a", None
+    assert admin.leave() == errors.NONE
+    assert admin.leave() == errors.UNKNOWN_MEMBER_ID
+    assert set(kit.group().members) == {"b"}
 
 
 def test_a_classic_member_leaves_and_the_rest_shares(kit: ConsumerKit) -> None:

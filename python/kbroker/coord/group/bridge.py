@@ -274,12 +274,16 @@ def leave(
 
 
 def _find_leaving(group: ConsumerGroup, asked: MemberIdentity) -> ConsumerMember:
-    if asked.group_instance_id is not None and not asked.member_id:
-        holder = group.static_member(asked.group_instance_id)  # an administrator removes it
-        if holder is None or not holder.is_classic:
-            raise KafkaError(errors.UNKNOWN_MEMBER_ID)
-        return holder
-    return _check_member(group, asked.member_id, asked.group_instance_id)
+    """Of either protocol: an administrator removes members this way, static ones by their instance
+    id alone."""
+    if asked.group_instance_id is None:
+        return group.member(asked.member_id)
+    if asked.member_id:
+        return _check_static(group, asked.member_id, asked.group_instance_id)
+    holder = group.static_member(asked.group_instance_id)
+    if holder is None:
+        raise KafkaError(errors.UNKNOWN_MEMBER_ID)
+    return holder
 
 
 # Members
