@@ -327,6 +327,8 @@ def test_the_group_is_classic_again_when_the_last_new_member_is_gone(
     group = classic(kit)
     assert group.state_name == "PreparingRebalance"
     assert (group.generation, set(group.members)) == (epoch, {c.member_id, d.member_id})
+    for member_id in ("a", c.member_id, d.member_id):
+        assert not kit.shard.timers.is_scheduled(("consumer", "session", "g", member_id))
     assert {c.beat(), d.beat()} == {errors.REBALANCE_IN_PROGRESS}
     classic_group(kit, c, d)
     assert total(c, d) == 4
