@@ -29,7 +29,7 @@ from kcore._native.codecs cimport deflate
 from kcore._native.crc32c cimport crc32c_extend
 from kcore._native.cursor cimport Cursor, cursor_over
 from kcore._native.endian cimport load_i16, load_i32, store_i16, store_i32, store_i64, store_u32
-from kcore._native.keymap cimport AbortedTxns, OffsetMap
+from kcore._native.keymap cimport AbortedTxns, KeyHash, LOOKAHEAD_RECORDS, OffsetMap
 from kcore._native.layout cimport *
 from kcore._native.records cimport (
     Pin, RECORD_OFFSET_DELTA, RECORD_OK, RECORD_TRAILING, RecordStatus, RecordView,
@@ -286,46 +286,61 @@ cdef class Cleaning:
                      Kept* kept) noexcept nogil:
         """Finds the records to keep, as runs of bytes."""
         cdef Cursor c = cursor_over(p, size)
-        cdef RecordView r
+        cdef RecordView views[LOOKAHEAD_RECORDS]
+        cdef const uint8_t* starts[LOOKAHEAD_RECORDS]
+        cdef KeyHash hashes[LOOKAHEAD_RECORDS]
+        cdef RecordView* r
         cdef RecordStatus status
-        cdef const uint8_t* start
         cdef const uint8_t* run_end = NULL
-        cdef int64_t offset, timestamp
+        cdef int64_t timestamp, latest_offset = self.map.latest_offset
         cdef bint expired = (h.attributes & ATTR_DELETE_HORIZON != 0
                              and h.base_timestamp <= self.now_ms)
-        cdef int32_t i
+        cdef int32_t i = 0, j, n
         kept.runs = kept.size = kept.records = 0
         kept.tombstones = False
         kept.max_timestamp = INT64_MIN
-        for i in range(h.record_count):
-            start = c.p
-            status = record_next(&c, &r)
-            if status != RECORD_OK:
-                return -<int>status
-            if not 0 <= r.offset_delta <= h.last_offset_delta:
-                return -<int>RECORD_OFFSET_DELTA
-            self.records_read += 1
-            offset = h.base_offset + r.offset_delta
-            if offset <= self.map.latest_offset:
-                if r.key_size < 0:
-                    self.keyless += 1
+        while i < h.record_count:
+            n = min(<int32_t>LOOKAHEAD_RECORDS, h.record_count - i)
+            for j in range(n):
+                r = &views[j]
+                starts[j] = c.p
+                status = record_next(&c, r)
+                if status != RECORD_OK:
+                    return -<int>status
+                if not 0 <= r.offset_delta <= h.last_offset_delta:
+                    return -<int>RECORD_OFFSET_DELTA
+                self.records_read += 1
+                if r.key_size >= 0 and h.base_offset + r.offset_delta <= latest_offset:
+                    self.map.aim(r.key, r.key_size, &hashes[j])
+            for j in range(n):
+                r = &views[j]
+                if not self._keeps(h, r, &hashes[j], expired):
                     continue
-                if (r.value_size < 0 and expired) or offset < self.map.get(r.key, r.key_size):
-                    continue
-            kept.records += 1
-            kept.size += c.p - start
-            if r.value_size < 0:
-                kept.tombstones = True
-            timestamp = timestamp_at(h.base_timestamp, r.timestamp_delta)
-            if timestamp > kept.max_timestamp:
-                kept.max_timestamp = timestamp
-            if start == run_end:
-                self.runs[kept.runs - 1].end = c.p
-            elif not self._add_run(kept, start, c.p):
-                return PASS_MEMORY
-            run_end = c.p
+                kept.records += 1
+                kept.size += r.end - starts[j]
+                if r.value_size < 0:
+                    kept.tombstones = True
+                timestamp = timestamp_at(h.base_timestamp, r.timestamp_delta)
+                if timestamp > kept.max_timestamp:
+                    kept.max_timestamp = timestamp
+                if starts[j] == run_end:
+                    self.runs[kept.runs - 1].end = r.end
+                elif not self._add_run(kept, starts[j], r.end):
+                    return PASS_MEMORY
+                run_end = r.end
+            i += n
         self.records_kept += kept.records
         return PASS_END if c.p == c.end else -<int>RECORD_TRAILING
+
+    cdef bint _keeps(self, const BatchHeader* h, const RecordView* r, const KeyHash* hash,
+                     bint expired) noexcept nogil:
+        cdef int64_t offset = h.base_offset + r.offset_delta
+        if offset > self.map.latest_offset:
+            return True
+        if r.key_size < 0:
+            self.keyless += 1
+            return False
+        return not (r.value_size < 0 and expired) and offset >= self.map.get(hash)
 
     cdef int _select_all(self, const uint8_t* p, int64_t size, const BatchHeader* h,
                          Kept* kept) noexcept nogil:

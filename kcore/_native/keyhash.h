@@ -67,6 +67,11 @@ static inline void kcore_keyhash(const uint8_t *key, int64_t size, uint64_t k0, 
     *high = v0 ^ v1 ^ v2 ^ v3;
 }
 
+/* The table is far larger than any cache: whoever will look into it says so some records before. */
+static inline void kcore_prefetch(const void *p) {
+    __builtin_prefetch(p, 1);
+}
+
 /* A slot for a hash, spread over any number of slots without a division. */
 static inline int64_t kcore_keyhash_slot(uint64_t hash, int64_t slots) {
     return (int64_t)(((unsigned __int128)hash * (uint64_t)slots) >> 64);

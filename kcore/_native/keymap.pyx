@@ -23,6 +23,7 @@ cdef extern from "keyhash.h" nogil:
     void kcore_keyhash(const uint8_t* key, int64_t size, uint64_t k0, uint64_t k1,
                        uint64_t* low, uint64_t* high)
     int64_t kcore_keyhash_slot(uint64_t hash, int64_t slots)
+    void kcore_prefetch(const void* p)
 
 cdef enum:
     # Outcomes of a run of batches; a record's fault is -(RecordStatus).
@@ -101,23 +102,25 @@ cdef class OffsetMap:
     def __len__(self):
         return self.count
 
-    cdef bint put(self, const uint8_t* key, int64_t size, int64_t offset) noexcept nogil:
-        cdef uint64_t low = 0, high = 0
-        cdef int64_t i
+    cdef void aim(self, const uint8_t* key, int64_t size, KeyHash* hash) noexcept nogil:
+        kcore_keyhash(key, size, self.k0, self.k1, &hash.low, &hash.high)
+        hash.at = kcore_keyhash_slot(hash.low, self.slots)
+        kcore_prefetch(&self.table[hash.at])
+
+    cdef bint put(self, const KeyHash* hash, int64_t offset) noexcept nogil:
+        cdef int64_t i = hash.at
         cdef Slot* slot
-        kcore_keyhash(key, size, self.k0, self.k1, &low, &high)
-        i = kcore_keyhash_slot(low, self.slots)
         while True:
             slot = &self.table[i]
             if slot.next_offset == 0:
                 if self.count >= self.limit:
                     return False
                 self.count += 1
-                slot.low = low
-                slot.high = high
+                slot.low = hash.low
+                slot.high = hash.high
                 slot.next_offset = offset + 1
                 return True
-            if slot.low == low and slot.high == high:
+            if slot.low == hash.low and slot.high == hash.high:
                 if offset >= slot.next_offset:
                     slot.next_offset = offset + 1
                 return True
@@ -125,17 +128,14 @@ cdef class OffsetMap:
             if i == self.slots:
                 i = 0
 
-    cdef int64_t get(self, const uint8_t* key, int64_t size) noexcept nogil:
-        cdef uint64_t low = 0, high = 0
-        cdef int64_t i
+    cdef int64_t get(self, const KeyHash* hash) noexcept nogil:
+        cdef int64_t i = hash.at
         cdef Slot* slot
-        kcore_keyhash(key, size, self.k0, self.k1, &low, &high)
-        i = kcore_keyhash_slot(low, self.slots)
         while True:
             slot = &self.table[i]
             if slot.next_offset == 0:
                 return -1
-            if slot.low == low and slot.high == high:
+            if slot.low == hash.low and slot.high == hash.high:
                 return slot.next_offset - 1
             i += 1
             if i == self.slots:
@@ -207,7 +207,11 @@ cdef class OffsetMap:
         cdef Cursor c = cursor_over(p, size)
         cdef RecordView r
         cdef RecordStatus status
+        cdef KeyHash hashes[LOOKAHEAD_RECORDS]
+        cdef int64_t offsets[LOOKAHEAD_RECORDS]
+        cdef int64_t offset
         cdef int32_t i
+        cdef int n = 0
         for i in range(h.record_count):
             status = record_next(&c, &r)
             if status != RECORD_OK:
@@ -215,20 +219,40 @@ cdef class OffsetMap:
             if not 0 <= r.offset_delta <= h.last_offset_delta:
                 return -<int>RECORD_OFFSET_DELTA
             self.records_read += 1
-            if r.key_size >= 0 and h.base_offset + r.offset_delta >= start_offset:
-                if not self.put(r.key, r.key_size, h.base_offset + r.offset_delta):
+            offset = h.base_offset + r.offset_delta
+            if r.key_size < 0 or offset < start_offset:
+                continue
+            self.aim(r.key, r.key_size, &hashes[n])
+            offsets[n] = offset
+            n += 1
+            if n == LOOKAHEAD_RECORDS:
+                if not self._put_all(hashes, offsets, n):
                     return RUN_FULL
+                n = 0
+        if not self._put_all(hashes, offsets, n):
+            return RUN_FULL
         return RUN_END if c.p == c.end else -<int>RECORD_TRAILING
+
+    cdef bint _put_all(self, const KeyHash* hashes, const int64_t* offsets, int n) noexcept nogil:
+        cdef int i
+        for i in range(n):
+            if not self.put(&hashes[i], offsets[i]):
+                return False
+        return True
 
     # ------------------------------------------------------------------- for tests
 
     def remember(self, bytes key, int64_t offset):
         """False: the key is new and the map is full."""
-        return self.put(<const uint8_t*><char*>key, len(key), offset)
+        cdef KeyHash hash
+        self.aim(<const uint8_t*><char*>key, len(key), &hash)
+        return self.put(&hash, offset)
 
     def last_offset(self, bytes key):
         """The last offset of `key`, or -1."""
-        return self.get(<const uint8_t*><char*>key, len(key))
+        cdef KeyHash hash
+        self.aim(<const uint8_t*><char*>key, len(key), &hash)
+        return self.get(&hash)
 
 
 def key_hash(bytes key, bytes secret):

@@ -215,7 +215,9 @@ def test_it_can_be_turned_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
-def test_a_deleted_topic_does_not_come_back(tmp_path: Path, steps: int) -> None:
+def test_a_deleted_topic_does_not_come_back(
+    tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     managed = opened(tmp_path)
     dirty(managed, segments=3)
     pool = hold(managed)
@@ -224,6 +226,10 @@ def test_a_deleted_topic_does_not_come_back(tmp_path: Path, steps: int) -> None:
         pool.step()
         if len(pool.jobs) == 0:
             managed.posted and managed.posted.pop(0)()
+    for running in managed.logs.housekeeping.cleaner._running.values():
+        # As if its thread had asked the moment before.
+        monkeypatch.setattr(running.round, "stop_if_asked", lambda: None)
+        monkeypatch.setattr(running.round.stop, "is_set", lambda: False)
     managed.logs.delete("t", 0)
     config = TopicConfig(managed.config, {"cleanup.policy": "compact"})
     managed.logs.create("t", 0, OTHER_ID, config)
@@ -250,6 +256,38 @@ def test_a_truncation_ends_the_round(tmp_path: Path) -> None:
     managed.turn()
     assert values(partition) == [b"0"]
     assert not list((tmp_path / "t-0").glob("*.swap")) + list((tmp_path / "t-0").glob("*.cleaned"))
+    managed.logs.close()
+
+
+def test_a_truncation_between_the_passes_ends_the_round(tmp_path: Path) -> None:
+    managed = opened(tmp_path)
+    partition = dirty(managed, segments=3)
+    pool = hold(managed)
+    managed.tick()
+    pool.step()
+    managed.turn()
+    partition.truncate(1)
+    append(partition, batch(b"other", keys=[b"b"]))
+    partition.roll()
+    while pool.jobs:
+        pool.step()
+        managed.turn()
+    assert values(partition) == [b"0", b"other"]
+    managed.logs.close()
+
+
+def test_what_a_truncated_log_gets_is_dirty(tmp_path: Path) -> None:
+    """The round had nothing to change, and ends after the truncation."""
+    managed = opened(tmp_path)
+    partition = dirty(managed, segments=1)
+    pool = hold(managed)
+    managed.tick()
+    pool.step()
+    managed.turn()
+    pool.step()
+    partition.truncate(0)
+    managed.turn()
+    assert partition.states.cleaned_offset == -1
     managed.logs.close()
 
 

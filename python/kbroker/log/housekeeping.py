@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PARTITIONS_PER_TICK = 256
+FIRST_RETENTION_MS = 30_000  # what came of age while the broker was down need not wait for long
 RESERVE_BYTES = 64 << 20  # plus 1 % of the disk, but never more than 5 % of a small one
 Offsets = dict[tuple[str, int], int]
 
@@ -58,7 +59,8 @@ class Housekeeping:
         self._clock = clock
         now_ms = clock.monotonic_ms()
         self._flush_at_ms = now_ms + settings.log_flush_scheduler_interval_ms
-        self._retention_at_ms = now_ms + settings.log_retention_check_interval_ms
+        first_ms = min(FIRST_RETENTION_MS, settings.log_retention_check_interval_ms)
+        self._retention_at_ms = now_ms + first_ms
         self._checkpoint_at_ms = now_ms + settings.log_flush_offset_checkpoint_interval_ms
         self._retention_queue: deque[PartitionLog] = deque()
         self._doomed: list[tuple[int, int, list[str]]] = []  # a heap: remove at, -, renamed files
