@@ -113,7 +113,8 @@ def live_table(team: Team, settings: Settings) -> RenderableType:
 
 def measured(settings: Settings) -> str:
     """How: whoever reads the figures is to know what they are of."""
-    load = f"{settings.size} byte values of random letters to {_count(settings.partitions, 'partition')}"
+    partitions = _count(settings.partitions, "partition")
+    load = f"{settings.size} byte values of random letters to {partitions}"
     text = (
         f"How: {_count(settings.producers, 'producer')} and"
         f" {_count(settings.consumers, 'consumer')}, each a process with librdkafka under Python,"

@@ -158,7 +158,7 @@ def parse_json_line(line: bytes) -> Record:
     """One object. A misspelt name is refused: its record would be written without it."""
     try:
         found = json.loads(line)
-    except ValueError as wrong:
+    except (ValueError, RecursionError) as wrong:
         raise FormatError(f"is not JSON: {wrong}") from None
     if not isinstance(found, dict):
         raise FormatError('must be an object, as in {"key": "k", "value": "v"}')
@@ -206,14 +206,18 @@ def _take_number(found: dict[str, Any], name: str, maximum: int) -> int:
     return value
 
 
-def _take_headers(found: Any) -> list[Header]:
+def _take_headers(found: Any) -> Sequence[Header]:
     """An object of names and values, or the list that consume writes."""
     if found is None:
-        return []
+        return ()
     if isinstance(found, dict):
-        return [(name, _take({"value": value}, "value")) for name, value in found.items()]
+        return [(_name(name), _take({"value": value}, "value")) for name, value in found.items()]
     if isinstance(found, list) and all(isinstance(one, dict) for one in found):
-        names = [one.get("key") for one in found]
-        if all(isinstance(name, str) for name in names):
-            return [(one["key"], _take(one, "value")) for one in found]
+        return [(_name(one.get("key")), _take(one, "value")) for one in found]
     raise FormatError('headers must be {"name": "value"} or [{"key": "name", "value": "value"}]')
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise FormatError("the name of a header must be text")
+    return name
