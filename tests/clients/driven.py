@@ -11,10 +11,12 @@ import functools
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -23,7 +25,11 @@ from tests.peers import JAVA_FLAGS, kafka_classpath
 DRIVERS = Path(__file__).resolve().parent / "drivers"
 ANSWER_SECONDS_MAX = 75.0  # more than any time-out inside a driver
 
+# How both drivers of members begin what they tell of one; events of operations name no member.
+MEMBER_EVENT = re.compile(r'\{"event": ?"[a-z]+", ?"member"')
+
 Headers = tuple[tuple[str, bytes | None], ...]
+OnEvent = Callable[[dict[str, Any]], None]
 
 
 class Sent(NamedTuple):
@@ -72,10 +78,19 @@ def _from_json(record: dict[str, Any]) -> Received:
 
 
 class DrivenClient:
-    """A driver process: `call` asks and waits, `ask` and `answer` let a test act in between."""
+    """A driver process: `call` asks and waits, `ask` and `answer` let a test act in between.
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+    `on_event` is given the events of members of groups, at once and in a thread of the client's."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        on_event: OnEvent | None = None,
+    ) -> None:
         self.name = name
+        self._on_event = on_event
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -87,7 +102,12 @@ class DrivenClient:
         # A thread, because a read from a pipe has no time-out of its own.
         if self._process.stdout is not None:
             for line in self._process.stdout:
-                self._lines.put(line)
+                if self._on_event is not None and MEMBER_EVENT.match(line):
+                    # A process that is killed may have written half a line.
+                    if line.endswith("\n"):
+                        self._on_event(json.loads(line))
+                else:
+                    self._lines.put(line)
         self._lines.put("")
 
     def __enter__(self) -> Self:
@@ -211,28 +231,29 @@ class DrivenClient:
         return [_from_json(record) for record in self.answer()]
 
 
-def python_client(name: str, bootstrap: str) -> DrivenClient:
+def python_client(name: str, bootstrap: str, on_event: OnEvent | None = None) -> DrivenClient:
     # The drivers import protocol.py by this; kcore is nothing that a client could need.
     environment = {**os.environ, "PYTHONPATH": str(DRIVERS)}
-    command = [sys.executable, str(DRIVERS / f"{name}_driver.py"), bootstrap]
-    return DrivenClient(name, command, environment)
+    program = "members.py" if name == "members" else f"{name}_driver.py"
+    command = [sys.executable, str(DRIVERS / program), bootstrap]
+    return DrivenClient(name, command, environment, on_event)
 
 
 @functools.cache
 def _java_classes() -> tempfile.TemporaryDirectory[str]:
     """JavaDriver compiled, once a session; the folder goes away with the process."""
     folder = tempfile.TemporaryDirectory(prefix="kcore-java-driver-")
-    source = str(DRIVERS / "JavaDriver.java")
-    compiler = ["javac", "-nowarn", "-cp", str(kafka_classpath()), "-d", folder.name, source]
+    sources = [str(DRIVERS / f"{name}.java") for name in ("JavaDriver", "JavaGroups", "JavaMember")]
+    compiler = ["javac", "-nowarn", "-cp", str(kafka_classpath()), "-d", folder.name, *sources]
     subprocess.run(compiler, check=True, capture_output=True, timeout=120)
     return folder
 
 
-def java_client(bootstrap: str) -> DrivenClient:
+def java_client(bootstrap: str, on_event: OnEvent | None = None) -> DrivenClient:
     classpath = f"{_java_classes().name}{os.pathsep}{kafka_classpath()}"
     # Its logger has no binding and greets on standard error; the driver's answers are on the other.
     command = ["java", "-Xmx384m", *JAVA_FLAGS, "-cp", classpath, "JavaDriver", bootstrap]
-    return DrivenClient("java", command, dict(os.environ))
+    return DrivenClient("java", command, dict(os.environ), on_event)
 
 
 class KcatClient:

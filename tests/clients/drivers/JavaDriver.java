@@ -41,11 +41,14 @@ public final class JavaDriver {
     private final String bootstrap;
     /** One producer for each configuration, kept: it lives through a restart of the broker. */
     private final Map<String, KafkaProducer<byte[], byte[]>> producers = new HashMap<>();
+    private final Map<String, JavaMember> members = new HashMap<>();
     private final Admin admin;
+    private final JavaGroups groups;
 
     private JavaDriver(String bootstrap) {
         this.bootstrap = bootstrap;
         this.admin = Admin.create(Map.of("bootstrap.servers", bootstrap));
+        this.groups = new JavaGroups(admin);
     }
 
     public static void main(String[] arguments) throws Exception {
@@ -65,14 +68,16 @@ public final class JavaDriver {
         System.exit(0); // A producer that still waits for a dead broker must not hold the process.
     }
 
-    private static void say(ObjectNode message) throws Exception {
-        System.out.write((JSON.writeValueAsString(message) + "\n").getBytes(StandardCharsets.UTF_8));
+    static synchronized void say(ObjectNode message) {
+        byte[] line = (message + "\n").getBytes(StandardCharsets.UTF_8);
+        System.out.write(line, 0, line.length);
         System.out.flush();
     }
 
     private JsonNode handle(JsonNode request) throws Exception {
         String topic = request.path("topic").asText();
         TopicPartition where = new TopicPartition(topic, request.path("partition").asInt());
+        String member = request.path("member").asText();
         switch (request.get("op").asText()) {
             case "produce": return produce(where, request);
             case "consume": return consume(where, request);
@@ -108,7 +113,26 @@ public final class JavaDriver {
             case "list_offset": return listOffset(where, request.get("which").asText());
             case "log_dirs": return logDirs();
             case "cluster": return cluster();
-            default: throw new IllegalArgumentException("no such operation: " + request.get("op"));
+            case "open_member": {
+                members.put(member, new JavaMember(bootstrap, request));
+                members.get(member).start();
+                return JSON.nullNode();
+            }
+            case "commit_member": {
+                members.get(member).commitNow();
+                return JSON.nullNode();
+            }
+            case "close_member": {
+                members.remove(member).leaveNow();
+                return JSON.nullNode();
+            }
+            default: {
+                JsonNode answer = groups.handle(request);
+                if (answer == null) {
+                    throw new IllegalArgumentException("no such operation: " + request.get("op"));
+                }
+                return answer;
+            }
         }
     }
 

@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment as Assignment
 from protocol import Record, event, from_headers, serve, to_bytes, to_headers, to_text
 
 TIMEOUT_S = 30.0
@@ -159,6 +160,46 @@ class Driver:
         where = TopicPartition(topic, partition)
         done = await (await self._admin()).delete_records({where: RecordsToDelete(before)})
         return int(done[where])
+
+    # Groups
+
+    async def list_groups(self, states: list[str], types: list[str]) -> dict[str, list[str]]:
+        if states or types:
+            raise NotImplementedError("aiokafka has no filters")
+        return {name: [] for name, *_ in await (await self._admin()).list_consumer_groups()}
+
+    async def describe_group(self, group: str) -> dict[str, Any]:
+        [answer] = await (await self._admin()).describe_consumer_groups([group])
+        [(code, _group, state, _type, assignor, members, *_)] = answer.groups
+        _check([(group, code)])
+        return {
+            "state": state.lower(),
+            "assignor": assignor,
+            "members": {
+                member: {
+                    "client": client,
+                    "host": host,
+                    "instance": None,
+                    "partitions": sorted(
+                        [topic, partition]
+                        for topic, partitions in Assignment.decode(assignment).assignment
+                        for partition in partitions
+                    ),
+                }
+                for member, client, host, _metadata, assignment in members
+            },
+        }
+
+    async def committed(
+        self, group: str, partitions: list[list[Any]] | None = None
+    ) -> list[list[Any]]:
+        wanted = partitions and [TopicPartition(topic, index) for topic, index in partitions]
+        admin = await self._admin()
+        found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+        return sorted(
+            [where.topic, where.partition, offset.offset, offset.metadata]
+            for where, offset in found.items()
+        )
 
     async def cluster(self) -> dict[str, Any]:
         described = await (await self._admin()).describe_cluster()

@@ -14,6 +14,9 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
     Consumer,
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
+    ConsumerGroupType,
     KafkaError,
     KafkaException,
     Message,
@@ -245,6 +248,22 @@ class Driver:
         finally:
             consumer.close()
 
+    def fill(self, topic: str, partitions: int, first: int, count: int) -> None:
+        """The numbers from `first` on, `count` of them, into every partition."""
+        producer = self._producer(acks=-1)
+        errors: list[str] = []
+
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                errors.append(str(error))
+
+        for number in range(first, first + count):
+            for index in range(partitions):
+                producer.produce(topic, b"%d" % number, partition=index, on_delivery=on_delivery)
+        left = producer.flush(TIMEOUT_S)
+        if errors or left:
+            raise RuntimeError(f"{left} records unsent; {errors[:3]}")
+
     # Administration
 
     def create_topic(self, topic: str, partitions: int, config: dict[str, str]) -> None:
@@ -294,6 +313,69 @@ class Driver:
         }[which]()
         where = TopicPartition(topic, partition)
         return int(self._admin.list_offsets({where: spec})[where].result(TIMEOUT_S).offset)
+
+    # Groups
+
+    def list_groups(self, states: list[str], types: list[str]) -> dict[str, list[str]]:
+        found = self._admin.list_consumer_groups(
+            states={ConsumerGroupState[state.upper()] for state in states},
+            types={ConsumerGroupType[kind.upper()] for kind in types},
+        ).result(TIMEOUT_S)
+        if found.errors:
+            raise RuntimeError(str(found.errors))
+        return {
+            group.group_id: [group.state.name.lower(), group.type.name.lower()]
+            for group in found.valid
+        }
+
+    def describe_group(self, group: str) -> dict[str, Any]:
+        [future] = self._admin.describe_consumer_groups([group]).values()
+        described = future.result(TIMEOUT_S)
+        return {
+            "state": described.state.name.lower(),
+            "type": described.type.name.lower(),
+            "assignor": described.partition_assignor,
+            "members": {
+                member.member_id: {
+                    "client": member.client_id,
+                    "host": member.host,
+                    "instance": member.group_instance_id,
+                    "partitions": sorted(
+                        [where.topic, where.partition]
+                        for where in member.assignment.topic_partitions
+                    ),
+                }
+                for member in described.members
+            },
+        }
+
+    def committed(self, group: str, partitions: list[list[Any]] | None = None) -> list[list[Any]]:
+        wanted = partitions and [TopicPartition(topic, index) for topic, index in partitions]
+        asked = ConsumerGroupTopicPartitions(group, wanted)
+        [future] = self._admin.list_consumer_group_offsets([asked]).values()
+        rows = []
+        for where in future.result(TIMEOUT_S).topic_partitions:
+            if where.error is not None:
+                raise KafkaException(where.error)
+            # librdkafka's name for -1 is a number of its own.
+            offset = max(where.offset, -1)
+            epoch = -1 if where.leader_epoch is None else where.leader_epoch
+            rows.append([where.topic, where.partition, offset, where.metadata or "", epoch])
+        return sorted(rows)
+
+    def commit_offsets(self, group: str, offsets: list[list[Any]]) -> None:
+        rows = [
+            TopicPartition(topic, index, offset, metadata, epoch if epoch >= 0 else None)
+            for topic, index, offset, metadata, epoch in offsets
+        ]
+        wanted = ConsumerGroupTopicPartitions(group, rows)
+        [future] = self._admin.alter_consumer_group_offsets([wanted]).values()
+        for where in future.result(TIMEOUT_S).topic_partitions:
+            if where.error is not None:
+                raise KafkaException(where.error)
+
+    def delete_group(self, group: str) -> None:
+        self._admin.delete_consumer_groups([group])[group].result(TIMEOUT_S)
 
     def cluster(self) -> dict[str, Any]:
         described = self._admin.describe_cluster().result(TIMEOUT_S)

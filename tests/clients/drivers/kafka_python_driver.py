@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from protocol import Record, event, from_headers, serve, to_bytes, to_headers, to_text
 
@@ -164,6 +164,71 @@ class Driver:
             for topic in folder["topics"]
             for partition in topic["partitions"]
         }
+
+    # Groups
+
+    def list_groups(self, states: list[str], types: list[str]) -> dict[str, list[str]]:
+        found = self._admin.list_groups(states_filter=states or None, types_filter=types or None)
+        return {
+            group["group_id"]: [group["group_state"].lower(), group["group_type"].lower()]
+            for group in found
+        }
+
+    def describe_group(self, group: str) -> dict[str, Any]:
+        described = self._admin.describe_groups([group])[group]
+        if described["error"] is not None:
+            raise RuntimeError(described["error"])
+        return {
+            "state": described["group_state"].lower(),
+            "assignor": described["protocol_data"],
+            "members": {
+                member["member_id"]: {
+                    "client": member["client_id"],
+                    "host": member["client_host"],
+                    "instance": member["group_instance_id"],
+                    "partitions": sorted(
+                        [topic["topic"], partition]
+                        for topic in member["member_assignment"]["assigned_partitions"]
+                        for partition in topic["partitions"]
+                    ),
+                }
+                for member in described["members"]
+            },
+        }
+
+    def committed(self, group: str, partitions: list[list[Any]] | None = None) -> list[list[Any]]:
+        wanted = partitions and [TopicPartition(topic, index) for topic, index in partitions]
+        found = self._admin.list_group_offsets({group: wanted})[group]
+        return sorted(
+            [where.topic, where.partition, offset.offset, offset.metadata, offset.leader_epoch]
+            for where, offset in found.items()
+        )
+
+    def commit_offsets(self, group: str, offsets: list[list[Any]]) -> None:
+        wanted = {
+            TopicPartition(topic, index): OffsetAndMetadata(offset, metadata, epoch)
+            for topic, index, offset, metadata, epoch in offsets
+        }
+        for error in self._admin.alter_group_offsets(group, wanted).values():
+            if error.errno != 0:
+                raise error()
+
+    def delete_offsets(self, group: str, partitions: list[list[Any]]) -> None:
+        wanted = [TopicPartition(topic, index) for topic, index in partitions]
+        for error in self._admin.delete_group_offsets(group, wanted).values():
+            if error.errno != 0:
+                raise error()
+
+    def delete_group(self, group: str) -> None:
+        done = self._admin.delete_groups([group])[group]
+        if done != "OK":
+            raise RuntimeError(done)
+
+    def set_group_config(self, group: str, config: dict[str, str]) -> None:
+        resource = ConfigResource(ConfigResourceType.GROUP, group, configs=config)
+        done = self._admin.alter_configs([resource], incremental=True)
+        if done["group"][group] != "OK":
+            raise RuntimeError(str(done))
 
     def cluster(self) -> dict[str, Any]:
         described = self._admin.describe_cluster()

@@ -11,11 +11,14 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 Record = dict[str, Any]
+
+_writing = threading.Lock()
 
 
 def to_text(data: bytes | None) -> str | None:
@@ -35,8 +38,9 @@ def from_headers(pairs: list[list[Any]]) -> list[tuple[str, bytes | None]]:
 
 
 def say(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+    with _writing:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
 
 
 def event(name: str) -> None:
