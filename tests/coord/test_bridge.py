@@ -216,6 +216,18 @@ def test_what_a_classic_member_is_refused_with(kit: ConsumerKit) -> None:
         assert (c.beat(), c.sync()) == (errors.UNKNOWN_MEMBER_ID, errors.UNKNOWN_MEMBER_ID)
 
 
+def test_a_new_epoch_between_join_and_sync_sends_the_member_back(kit: ConsumerKit) -> None:
+    kit.client("a", "t")
+    c = ClassicClient(kit, "c", "t")
+    c.join()
+    b = kit.client("b", "t")
+    assert c.sync() == errors.REBALANCE_IN_PROGRESS
+    b.leave()
+    for _ in range(2):
+        assert c.join() == errors.NONE
+    assert c.sync() == errors.NONE
+
+
 def test_a_member_that_was_told_to_join_and_does_not_is_taken_out(kit: ConsumerKit) -> None:
     a = kit.client("a", "t")
     c = ClassicClient(kit, "c", "t")
@@ -352,6 +364,20 @@ def test_a_classic_member_in_the_place_of_the_last_new_one_downgrades_without_a_
     assert group.state_name == "Stable"
     assert (successor.sync(), c.beat()) == (errors.NONE, errors.NONE)
     assert {name: set(partitions) for name, partitions in successor.owned.items()} == before
+
+
+def test_a_downgrade_while_partitions_move_is_a_rebalance(kit: ConsumerKit) -> None:
+    s = kit.client("s", "t", instance_id="i")
+    c = ClassicClient(kit, "c", "t")
+    c.join()
+    c.sync()
+    s.beat(subscribed_topic_names=["t", "new"])
+    successor = ClassicClient(kit, "successor", "t", instance="i")
+    assert successor.join() == errors.NONE
+    assert classic(kit).state_name == "PreparingRebalance"
+    assert successor.sync() == errors.REBALANCE_IN_PROGRESS
+    classic_group(kit, successor, c)
+    assert total(successor, c) == 4
 
 
 @pytest.mark.parametrize("policy", ["disabled", "upgrade"])

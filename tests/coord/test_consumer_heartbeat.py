@@ -6,10 +6,12 @@ from __future__ import annotations
 import pytest
 from kbroker.base import errors
 from kbroker.coord.group import schema
+from kbroker.coord.group.classic import ClassicGroup
 from kbroker.coord.group.env import Caller
 from kbroker.coord.group.ops.commit import op_commit
 from kbroker.coord.group.reconcile import STABLE, UNRELEASED_PARTITIONS, UNREVOKED_PARTITIONS
 from kbroker.coord.group.serde import decode_record
+from kbroker.coord.result import Result
 from kbroker.wire.schema.offset_commit import (
     OffsetCommitRequest,
     OffsetCommitRequestPartition,
@@ -68,6 +70,7 @@ def test_the_first_member_gets_everything_in_one_answer(kit: ConsumerKit) -> Non
     quiet = kit.heartbeat("a", 1)
     assert (quiet.member_epoch, quiet.assignment) == (1, None)
     assert kit.log.next_offset(INDEX) == before
+    assert kit.group().checked_version == kit.image.version, "so it looks at no topic either"
 
 
 def test_a_full_request_is_answered_in_full(kit: ConsumerKit) -> None:
@@ -542,3 +545,16 @@ def test_a_commit_in_an_epoch_that_is_over_is_taken_for_what_the_member_had_and_
     assert commit(kit, "b", 1, 0, 3) == [stale, stale], "it had nothing in epoch 1"
     assert commit(kit, "a", 0, 0) == commit(kit, "a", 3, 0) == [stale]
     assert commit(kit, "", -1, 0) == [errors.UNKNOWN_MEMBER_ID]
+
+
+def test_offsets_outlive_a_group_that_ends_without_them(kit: ConsumerKit) -> None:
+    kit.join("a", "t")
+    assert commit(kit, "a", 1, 0) == [0]
+    kit.heartbeat("a", -1)
+    kit.call(lambda shard: Result(None, kit.group().tombstones()))
+    for _ in range(2):
+        assert isinstance(kit.shard.groups["g"], ClassicGroup)
+        assert kit.shard.offsets.get("g", "t", 0) is not None
+        kit.restart()
+    assert owned_of(kit.join("a", "t")) == {"t": {0, 1, 2, 3}}
+    assert kit.shard.offsets.get("g", "t", 0) is not None

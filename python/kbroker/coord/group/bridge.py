@@ -213,14 +213,12 @@ def sync(
 def heartbeat(
     shard: GroupShard, request: HeartbeatRequest, group: ConsumerGroup
 ) -> Result[HeartbeatResponse]:
-    """Sends the member to join when there is a new epoch, when it has to give something up and come
-    back, or when what it waited for is free."""
+    """Sends the member to join when there is an epoch that it has not reached, also because it has
+    to come back without what it was told to give up, or when what it waited for is free."""
     member = _check_member(group, request.member_id, request.group_instance_id)
     _check_generation(member, request.generation_id)
-    joins = (
-        member.member_epoch < group.epoch
-        or member.state == UNREVOKED_PARTITIONS
-        or (member.state == UNRELEASED_PARTITIONS and not _waits(group, member))
+    joins = member.member_epoch < group.epoch or (
+        member.state == UNRELEASED_PARTITIONS and not _waits(group, member)
     )
 
     def applied() -> None:
