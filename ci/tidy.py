@@ -41,7 +41,7 @@ NATIVE_LEVELS: list[set[str]] = [
     {"cursor", "fileops"},
     {"varint", "crc32c", "posixops", "simops", "murmur2", "wirebuf"},
     {"batch", "writer", "mapping"},
-    {"codecs", "batchwalk", "index", "message", "framing"},
+    {"codecs", "batchwalk", "index", "message", "framing", "offset_record"},
     {"records", "segment"},
     {"log", "scan", "encoder", "columns", "produce_codec", "fetch_codec", "keymap"},
     {"compact", "swap"},
@@ -49,7 +49,7 @@ NATIVE_LEVELS: list[set[str]] = [
 FILES_FAMILY = {
     "fileops", "posixops", "simops", "mapping", "index", "segment", "scan", "log", "swap",
 }  # fmt: skip
-WIRE_FAMILY = {"produce_codec", "fetch_codec", "message", "framing"}
+WIRE_FAMILY = {"produce_codec", "fetch_codec", "message", "framing", "offset_record"}
 
 
 @dataclass(frozen=True)

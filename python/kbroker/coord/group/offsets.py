@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from kbroker.coord.group.classic import ClassicGroup
 from kbroker.coord.group.schema import OffsetCommitKey, OffsetCommitValue
-from kbroker.coord.journal import Journal, JournaledDict
+from kbroker.coord.journal import Journal
 
 if TYPE_CHECKING:
     from kbroker.coord.group.shard import GroupShard
@@ -23,17 +23,11 @@ TopicPartition = tuple[str, int]
 NO_TIMESTAMP: Final = -1
 
 
-class CommittedOffset(NamedTuple):
-    """`expire_timestamp_ms` is -1 unless the commit said how long it is to be kept. `topic_id` is
-    zero unless the record has one, which ours do not (nor do Kafka's)."""
-
-    offset: int
-    leader_epoch: int
-    metadata: str
-    commit_timestamp_ms: int
-    expire_timestamp_ms: int
-    topic_id: bytes
-
+# What the record says is what is kept: of these there may be millions, and the garbage collector
+# has nothing to walk in them. `expire_timestamp` is -1 unless the commit said how long it is to be
+# kept; `topic_id` is zero unless the record has one, which ours do not (nor do Kafka's).
+CommittedOffset = OffsetCommitValue
+Offsets = dict[TopicPartition, CommittedOffset]
 
 _NONE: Mapping[TopicPartition, CommittedOffset] = MappingProxyType({})
 
@@ -45,9 +39,7 @@ class OffsetTable:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._groups: JournaledDict[str, JournaledDict[TopicPartition, CommittedOffset]] = (
-            JournaledDict(journal)
-        )
+        self._groups: dict[str, Offsets] = {}
         self.count = 0
 
     def of_group(self, group_id: str) -> Mapping[TopicPartition, CommittedOffset]:
@@ -70,22 +62,38 @@ class OffsetTable:
     def put(self, group_id: str, topic: str, partition: int, committed: CommittedOffset) -> None:
         offsets = self._groups.get(group_id)
         if offsets is None:
-            offsets = self._groups[group_id] = JournaledDict(self._journal)
+            offsets = self._groups[group_id] = {}
         key = sys.intern(topic), partition
-        if key not in offsets:
-            self._count(1)
+        old = offsets.get(key)
         offsets[key] = committed
+        if old is None:
+            self.count += 1
+        if self._journal.recording:
+            self._journal.note(self._restore, group_id, key, old)
 
     def discard(self, group_id: str, topic: str, partition: int) -> None:
-        offsets = self._groups.get(group_id)
-        if offsets is None or offsets.discard((topic, partition)) is None:
+        key = topic, partition
+        old = self._groups.get(group_id, _NONE).get(key)
+        if old is None:
             return
-        self._count(-1)
+        self._remove(group_id, key)
+        self._journal.note(self._restore, group_id, key, old)
+
+    def _restore(self, group_id: str, key: TopicPartition, old: CommittedOffset | None) -> None:
+        if old is None:
+            self._remove(group_id, key)
+        else:
+            offsets = self._groups.setdefault(group_id, {})
+            self.count += key not in offsets
+            offsets[key] = old
+
+    def _remove(self, group_id: str, key: TopicPartition) -> None:
+        """A group leaves with its last offset."""
+        offsets = self._groups[group_id]
+        del offsets[key]
+        self.count -= 1
         if not offsets:
             del self._groups[group_id]
-
-    def _count(self, change: int) -> None:
-        self._journal.set(self, "count", self.count + change)
 
 
 def replay_offset_commit(
@@ -100,14 +108,6 @@ def replay_offset_commit(
         if simple and not shard.offsets.of_group(key.group):
             del shard.groups[key.group]
         return
-    committed = CommittedOffset(
-        value.offset,
-        value.leader_epoch,
-        value.metadata,
-        value.commit_timestamp,
-        value.expire_timestamp,
-        value.topic_id,
-    )
-    shard.offsets.put(key.group, key.topic, key.partition, committed)
+    shard.offsets.put(key.group, key.topic, key.partition, value)
     if group is None:
         shard.groups[key.group] = ClassicGroup(key.group, shard.journal)

@@ -22,62 +22,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from kbroker.wire.struct import FRESH, ZERO_ID, Struct
+from kcore._native.offset_record import OffsetCommitKey, OffsetCommitValue
+
+__all__ = ["OffsetCommitKey", "OffsetCommitValue"]  # native: there are millions of them
 
 _V0 = (0, 0)
-
-
-class OffsetCommitKey(Struct):
-    TYPE = 1
-    __slots__ = ("group", "topic", "partition")  # noqa: RUF023 - in wire order
-    FIELDS = (
-        ("group", "string", _V0, None, None, ""),
-        ("topic", "string", _V0, None, None, ""),
-        ("partition", "int32", _V0, None, None, 0),
-    )
-    VERSIONS = _V0
-
-    def __init__(self, *, group: str = "", topic: str = "", partition: int = 0) -> None:
-        self.group = group
-        self.topic = topic
-        self.partition = partition
-
-
-class OffsetCommitValue(Struct):
-    """Written as version 3, or as 1 when the commit has an expiry of its own, as Kafka does."""
-
-    __slots__ = (  # noqa: RUF023
-        "offset", "leader_epoch", "metadata", "commit_timestamp", "expire_timestamp", "topic_id",
-    )  # fmt: skip
-    FIELDS = (
-        ("offset", "int64", (0, 4), None, None, 0),
-        ("leader_epoch", "int32", (3, 4), None, None, -1),
-        ("metadata", "string", (0, 4), None, None, ""),
-        ("commit_timestamp", "int64", (0, 4), None, None, 0),
-        ("expire_timestamp", "int64", (1, 1), None, None, -1),
-        ("topic_id", "uuid", (4, 4), None, (0, 4), ZERO_ID),
-    )
-    VERSIONS = (0, 4)
-    FLEXIBLE_FROM = 4
-
-    def __init__(
-        self,
-        *,
-        offset: int = 0,
-        leader_epoch: int = -1,
-        metadata: str = "",
-        commit_timestamp: int = 0,
-        expire_timestamp: int = -1,
-        topic_id: bytes = ZERO_ID,
-    ) -> None:
-        self.offset = offset
-        self.leader_epoch = leader_epoch
-        self.metadata = metadata
-        self.commit_timestamp = commit_timestamp
-        self.expire_timestamp = expire_timestamp
-        self.topic_id = topic_id
-
-    def version(self) -> int:
-        return 3 if self.expire_timestamp == -1 else 1
 
 
 class GroupMetadataKey(Struct):

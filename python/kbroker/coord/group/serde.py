@@ -9,9 +9,10 @@ from kbroker.coord.group.schema import RECORD_TYPES
 from kbroker.coord.result import Record
 from kbroker.wire.errors import BadRequest
 from kcore._native.message import Codec
+from kcore._native.offset_record import OffsetCommitKey, decode_key, decode_value
 from kcore.errors import CorruptBatch
 
-_LEGACY_OFFSET_COMMIT = 0
+_OFFSET_COMMIT = (b"\0\1", b"\0\0")  # type 0 is type 1 as Kafka before 0.9 wrote it
 _PREFIX_BYTES = 2
 
 _codecs: dict[tuple[type[Any], int], Codec[Any]] = {}
@@ -38,16 +39,20 @@ def encode_value(value: Any) -> bytes:
 
 
 def encode_record(record: Record) -> tuple[bytes, bytes | None]:
-    value = record.value
-    return encode_key(record.key), None if value is None else encode_value(value)
+    key, value = record
+    if type(key) is OffsetCommitKey:
+        return key.encode(), None if value is None else value.encode()
+    return encode_key(key), None if value is None else encode_value(value)
 
 
 def decode_record(key: bytes, value: bytes | None) -> Record | None:
     """None for a type that is not ours to read. Raises CorruptBatch for bytes that are not what
     their type and version say."""
     try:
+        if key.startswith(_OFFSET_COMMIT):
+            return Record(decode_key(key), None if value is None else decode_value(value))
         key_type = int.from_bytes(key[:_PREFIX_BYTES], "big", signed=True)
-        classes = RECORD_TYPES.get(key_type or 1)
+        classes = RECORD_TYPES.get(key_type)
         if classes is None or len(key) < _PREFIX_BYTES:
             return None
         key_class, value_class = classes

@@ -69,11 +69,11 @@ def _old_offsets(shard: GroupShard, group: Group) -> list[Record]:
 
 
 def _is_old(group: Group, committed: CommittedOffset, now_ms: int, retention_ms: int) -> bool:
-    base_ms = group.expiry_base_ms(committed.commit_timestamp_ms)
+    base_ms = group.expiry_base_ms(committed.commit_timestamp)
     if base_ms is None:
         return False
-    if committed.expire_timestamp_ms >= 0:
-        return now_ms >= committed.expire_timestamp_ms
+    if committed.expire_timestamp >= 0:
+        return now_ms >= committed.expire_timestamp
     return now_ms - base_ms >= retention_ms
 
 
@@ -109,5 +109,5 @@ def _offsets_of_topics(
 ) -> Iterator[Record]:
     for group_id, offsets in shard.offsets.groups().items():
         for (topic, partition), committed in offsets.items():
-            if topic in topics and committed.commit_timestamp_ms <= deleted_ms:
+            if topic in topics and committed.commit_timestamp <= deleted_ms:
                 yield records.offset_tombstone(group_id, topic, partition)
