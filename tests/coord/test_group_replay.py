@@ -14,6 +14,12 @@ import pytest
 from kbroker.base import errors
 from kbroker.coord.group.classic import ClassicGroup, State
 from kbroker.coord.group.ops.delete_offsets import op_delete_offsets
+from kbroker.coord.group.schema import (
+    ConsumerGroupMetadataKey,
+    ConsumerGroupMetadataValue,
+    GroupMetadataKey,
+)
+from kbroker.coord.result import Record
 from kbroker.wire.schema.offset_delete import (
     OffsetDeleteRequest,
     OffsetDeleteRequestPartition,
@@ -257,6 +263,23 @@ def test_live_is_what_replays(first: int) -> None:
         except BaseException:
             print(f"SEED={seed}")
             raise
+
+
+def test_a_classic_tombstone_leaves_a_group_of_the_other_kind() -> None:
+    """In a compacted log a tombstone may stand behind what came after it in time."""
+    shard = GroupKit().shard
+    key = ConsumerGroupMetadataKey(group_id="g")
+    shard.replay(Record(key, ConsumerGroupMetadataValue(epoch=3)))
+    shard.replay(Record(GroupMetadataKey(group="g"), None))
+    assert shard.groups["g"].type_name == "consumer"
+
+
+def test_a_classic_tombstone_leaves_the_offsets() -> None:
+    kit = GroupKit()
+    kit.commit(7)
+    kit.stable(kit.member())
+    kit.shard.replay(Record(GroupMetadataKey(group="g"), None))
+    assert kit.group().is_unrecorded and kit.committed() == 7
 
 
 def test_the_sequences_get_everywhere() -> None:
