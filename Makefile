@@ -52,6 +52,7 @@ debug: $(VENV)/.tools
 
 gen: $(VENV)/.tools
 	$(BIN)/python ci/gen.py
+	$(BIN)/python ci/gen_handlers.py
 
 clean:
 	rm -rf build dist wheelhouse *.egg-info .benchmarks

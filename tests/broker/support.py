@@ -69,7 +69,7 @@ class Harness:
     def __init__(self, *handlers: Callable[..., Any], **limits: int) -> None:
         self.clock = ManualClock()
         self.metrics = BrokerMetrics()
-        self.registry = Registry(handlers)
+        self.registry = Registry.of(handlers)
         self.server = Server(
             clock=self.clock,
             metrics=self.metrics,

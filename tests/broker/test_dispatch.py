@@ -39,7 +39,7 @@ class Rig:
             lambda ms, fn: SimpleNamespace(cancel=lambda: None),
         )
         self.metrics = BrokerMetrics()
-        self.dispatcher = Dispatcher(Registry([handler]), self.metrics.request)
+        self.dispatcher = Dispatcher(Registry.of([handler]), self.metrics.request)
         self.key = handler.__kafka_api__.key  # type: ignore[attr-defined]
         self.version = VERSION if self.key == KEY else handler.__kafka_api__.min_version  # type: ignore[attr-defined]
 

@@ -24,7 +24,7 @@ from kbroker.base import errors
 from kbroker.base.metrics import RequestMetrics
 from kbroker.broker.context import RequestContext
 from kbroker.broker.purgatory import ParkedOperation
-from kbroker.broker.registry import Api, Registry
+from kbroker.broker.registry import Api, LazyHandler, Registry
 from kbroker.wire import apis, messages
 from kbroker.wire.errors import BadRequest
 from kbroker.wire.struct import Struct
@@ -60,12 +60,18 @@ class Row:
         self.api = api
         self.key = api.key
         self.name = apis.APIS[api.key].name
-        self.handler = api.handler
+        self.handler = api.handler if type(api.handler) is not LazyHandler else self._first
         self.raw = api.raw
         self.pipelined = api.pipelined
         self.min_version = api.min_version
         self.max_version = api.max_version
         self.metrics = metrics
+
+    def _first(self, *args: Any) -> Any:
+        """The first request for this API has its module imported."""
+        self.api = self.api.loaded()
+        self.handler = self.api.handler
+        return self.handler(*args)
 
 
 class Dispatcher:

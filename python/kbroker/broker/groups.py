@@ -11,19 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbroker.base import errors
 from kbroker.base.errors import KafkaError
 from kbroker.coord.group.env import Caller, GroupEnv
-from kbroker.coord.group.shard import GroupShard
-from kbroker.coord.loader import LoadStats, load
 from kbroker.coord.partitioner import partition_of
 from kbroker.coord.result import Answer, Result
 from kbroker.coord.runtime import CoordinatorRuntime
-from kbroker.coord.timers import Timers
 from kbroker.coord.writer import KeyValue
 from kbroker.meta.image import GROUP_TOPIC
+from kcore._native.encoder import encode
 from kcore.errors import CoreError
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from kbroker.base.rng import Rng
     from kbroker.broker.context import RequestContext
     from kbroker.broker.services import Services
+    from kbroker.coord.group.shard import GroupShard
     from kbroker.log.manager import LogManager
     from kbroker.log.partition_log import PartitionLog
     from kbroker.meta.image import TopicImage
@@ -39,6 +39,8 @@ log = logging.getLogger("kbroker.groups")
 
 R = TypeVar("R")
 
+# A hash of every character, asked for with every heartbeat.
+_partition_of = lru_cache(1 << 14)(partition_of)
 _READ_BYTES = 1 << 20
 _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
@@ -59,10 +61,12 @@ class GroupLog:
         self._codec = codec
 
     def append(self, index: int, records: Sequence[KeyValue], now_ms: int) -> int:
-        from kcore import encode
-
-        keys, values = zip(*records, strict=True)
-        batch = encode(list(values), keys=list(keys), timestamps=now_ms, codec=self._codec())
+        batch = encode(
+            [value for _, value in records],
+            keys=[key for key, _ in records],
+            timestamps=now_ms,
+            codec=self._codec(),
+        )
         outcome = self.partition(index).append_as_leader(bytearray(batch), now_ms=now_ms)
         if outcome.error_code:
             raise KafkaError(outcome.error_code, outcome.message)
@@ -75,7 +79,7 @@ class GroupLog:
         return self.partition(index).high_watermark
 
     def partition(self, index: int) -> PartitionLog:
-        partition = self._logs.get(GROUP_TOPIC, index)
+        partition = self._logs.by_name.get((GROUP_TOPIC, index))
         if partition is None:
             raise KafkaError(errors.NOT_LEADER_OR_FOLLOWER)
         return partition
@@ -134,32 +138,35 @@ class GroupService:
                 self.runtime.deactivate(index)
 
     def _take_over(self, index: int, partition: PartitionLog) -> None:
-        shard = GroupShard(self._env, self._timers(index))
+        # The machinery of groups is a third of a start; a broker without groups does without.
+        from kbroker.coord.group.shard import GroupShard
+        from kbroker.coord.loader import load
+
+        shard = GroupShard(self._env, self.runtime.begin_loading(index))
         if partition.next_offset == partition.log_start_offset:
             self.runtime.activate(index, shard)
             return
         end_offset = partition.high_watermark
 
         def job() -> None:
-            failure = ""
-            stats = LoadStats(0, 0, 0)
+            failure, skipped = "", 0
             try:
-                stats = load(shard, _spans(partition, end_offset))
+                skipped = load(shard, _spans(partition, end_offset)).skipped
             except (CoreError, OSError) as error:
                 failure = str(error)
-            self._post(lambda: self._loaded(index, partition, shard, stats, failure))
+            except Exception as error:  # a bug: told as one, and the groups stay unavailable
+                log.exception("%s-%d: loading failed", GROUP_TOPIC, index)
+                failure = repr(error)
+            self._post(lambda: self._loaded(index, partition, shard, skipped, failure))
 
         self._services.logs.submit(job)
-
-    def _timers(self, index: int) -> Timers:
-        return self.runtime.begin_loading(index)
 
     def _loaded(
         self,
         index: int,
         partition: PartitionLog,
         shard: GroupShard,
-        stats: LoadStats,
+        skipped: int,
         failure: str,
     ) -> None:
         if self._stopped or not self.runtime.is_known(index):
@@ -172,10 +179,10 @@ class GroupService:
             log.error("the groups of %s-%d cannot be read: %s", GROUP_TOPIC, index, failure)
             self.unloadable[index] = failure
             return
-        if stats.skipped:
+        if skipped:
             log.warning(
                 "%s-%d: %d records of unknown types are read over",
-                GROUP_TOPIC, index, stats.skipped,
+                GROUP_TOPIC, index, skipped,
             )  # fmt: skip
         self.runtime.activate(index, shard)
 
@@ -216,7 +223,7 @@ class GroupService:
         topic = self._services.topics.image.topics.get(GROUP_TOPIC)
         if topic is None:
             raise KafkaError(errors.NOT_COORDINATOR)
-        index = partition_of(group_id, len(topic.partitions))
+        index = _partition_of(group_id, len(topic.partitions))
         if index in self.unloadable:
             raise KafkaError(errors.COORDINATOR_NOT_AVAILABLE, self.unloadable[index])
         return index

@@ -1,8 +1,9 @@
 """The table of APIs: what dispatch looks up and what ApiVersions answers.
 
-A handler module is `broker/handlers/kNN_name.py`; decorating its function is the only step of
-registering it. The decorators keep nothing: they mark the function, and `load()` collects the marks
-of every handler module into an immutable `Registry`, so that brokers in one process share no state.
+A handler module is `broker/handlers/kNN_name.py`; decorating its function (and `make gen`, which
+writes that down in handler_table.py) is all there is to registering it. The decorators keep
+nothing: they mark the function. `load()` makes a `Registry` of the table; a module is imported by
+the first request for its API, because all of them take longer than the rest of a start.
 
     @handles(apis.METADATA, 0, 13)
     def handle(ctx, req): ...            # -> response message, or a coroutine that returns one
@@ -19,7 +20,6 @@ any asyncio task: what needs a current task (`asyncio.timeout`) must not come be
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from types import ModuleType
@@ -50,6 +50,10 @@ class Api(NamedTuple):
     pipelined: bool
     handler: Handler
     on_error: Callable[..., Any] | None
+
+    def loaded(self) -> Api:
+        """The same row with its module imported."""
+        return self.handler.load() if type(self.handler) is LazyHandler else self
 
     def serves(self, version: int) -> bool:
         return self.min_version <= version <= self.max_version
@@ -104,18 +108,43 @@ def _marker(
     return mark
 
 
+class LazyHandler:
+    """A handler whose module is imported when it is first called."""
+
+    __slots__ = ("_key", "_loaded", "_module")
+
+    def __init__(self, key: int, module: str) -> None:
+        self._key = key
+        self._module = module
+        self._loaded: Api | None = None
+
+    def load(self) -> Api:
+        if self._loaded is None:
+            module = import_module(f"kbroker.broker.handlers.{self._module}")
+            rows = [api_of(handler) for handler in handlers_in(module)]
+            self._loaded = next(row for row in rows if row.key == self._key)
+        return self._loaded
+
+    def __call__(self, *args: Any) -> Any:
+        return self.load().handler(*args)
+
+
 class Registry:
     """The APIs of one broker, by key. Immutable once built."""
 
     __slots__ = ("_by_key",)
 
-    def __init__(self, handlers: Iterable[Handler]) -> None:
+    def __init__(self, rows: Iterable[Api]) -> None:
         by_key: dict[int, Api] = {}
-        for handler in handlers:
-            api: Api = getattr(handler, _MARK)
+        for api in rows:
             invariant(api.key not in by_key, f"two handlers for API {api.key}")
             by_key[api.key] = api
         self._by_key = dict(sorted(by_key.items()))
+
+    @classmethod
+    def of(cls, handlers: Iterable[Handler]) -> Registry:
+        """Of marked functions."""
+        return cls(api_of(handler) for handler in handlers)
 
     def get(self, key: int) -> Api | None:
         return self._by_key.get(key)
@@ -129,6 +158,12 @@ class Registry:
         return [(api.key, api.advertise_min, api.max_version) for api in self._by_key.values()]
 
 
+def api_of(handler: Handler) -> Api:
+    """The row of a marked function."""
+    api: Api = getattr(handler, _MARK)
+    return api
+
+
 def handlers_in(module: ModuleType) -> list[Handler]:
     """The marked functions that `module` itself defines."""
     return [
@@ -139,16 +174,10 @@ def handlers_in(module: ModuleType) -> list[Handler]:
 
 
 def load() -> Registry:
-    """Imports every handler module of this package and collects what they registered."""
-    from kbroker.broker import handlers as package
+    """Every API that there is a handler module for; none is imported yet."""
+    from kbroker.broker.handler_table import HANDLERS
 
-    found: list[Handler] = []
-    # Listing the folder is what pkgutil does, without its share of the start-up time.
-    for name in sorted(os.listdir(package.__path__[0])):
-        stem, _, suffix = name.partition(".")
-        if stem.startswith("k") and suffix == "py":
-            module = import_module(f"{package.__name__}.{stem}")
-            marked = handlers_in(module)
-            invariant(marked, f"{module.__name__} registers no handler")
-            found.extend(marked)
-    return Registry(found)
+    return Registry(
+        Api(key, first, last, lowest, raw, pipelined, LazyHandler(key, module), None)
+        for key, module, first, last, lowest, raw, pipelined in HANDLERS
+    )
