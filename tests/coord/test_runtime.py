@@ -285,3 +285,25 @@ def test_a_journaled_dict_refuses_changes_it_could_not_undo() -> None:
         with pytest.raises(TypeError):
             change()
     assert table == {"a": 1}
+
+
+def test_a_timer_that_is_put_off_keeps_its_place_and_runs_in_order() -> None:
+    clock = ManualClock()
+    earlier: list[int | None] = []
+    timers = Timers(clock, lambda: earlier.append(timers.next_due_ms))
+    for name, delay_ms in (("a", 50), ("b", 60), ("a", 90), ("c", 90), ("a", 95)):
+        timers.schedule(name, delay_ms, lambda name=name: name)
+    assert len(timers._heap) == 3 and earlier == [clock.monotonic_ms() + 50]
+    clock.advance(50)
+    assert timers.take_due() == [] and timers.is_scheduled("a")
+    timers.schedule("a", 20, lambda: "a sooner")
+    clock.advance(45)
+    assert [op() for op in timers.take_due()] == ["b", "a sooner", "c"]
+    assert not timers.is_scheduled("a")
+    clock.advance(1_000)
+    assert timers.take_due() == []
+    timers.schedule("late", 10, lambda: "late")
+    timers.schedule("late", 30, lambda: "late")
+    timers.schedule("other", 20, lambda: "other")
+    clock.advance(100)
+    assert [op() for op in timers.take_due()] == ["other", "late"], "both due in one look"

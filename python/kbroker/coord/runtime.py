@@ -240,7 +240,8 @@ class CoordinatorRuntime(Generic[S]):
 
     def _wait(self, partition: _Partition[S], entry: _Waiting) -> None:
         partition.waiting.append(entry)
-        self._rearm()
+        if self._timer is None or entry.deadline_ms < self._timer_at_ms:
+            self._rearm()
 
     def on_advance(self, index: int) -> None:
         """The high watermark of a partition moved, or the partition failed."""

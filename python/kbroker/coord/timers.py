@@ -1,7 +1,9 @@
 """Keyed timers of one shard: scheduling a key again replaces it.
 
 A timer's operation is one like any other: it returns a Result, whose records are written and
-replayed. One heap; husks of replaced timers stay in it until they surface or outnumber the living.
+replayed. One heap. A timer that is put off, as a session is with every heartbeat, leaves it alone:
+its place surfaces at the old time and moves on then. Husks of timers that were cancelled or moved
+forward stay until they surface or outnumber the living.
 """
 
 from __future__ import annotations
@@ -16,6 +18,10 @@ _HUSKS_MAX = 1024
 TimerOp = Callable[[], Any]
 
 
+# When it is due, where its place in the heap is (never later), the number of that place, what runs.
+_Entry = tuple[int, int, int, TimerOp]
+
+
 class Timers:
     """`on_earlier()` is called when the earliest due time may have moved forward."""
 
@@ -25,21 +31,28 @@ class Timers:
         self._clock = clock
         self._on_earlier = on_earlier
         self._heap: list[tuple[int, int, Hashable]] = []
-        self._due: dict[Hashable, tuple[int, int, TimerOp]] = {}  # key -> (due, sequence, op)
+        self._due: dict[Hashable, _Entry] = {}
         self._sequence = 0
 
     def schedule(self, key: Hashable, delay_ms: int, op: TimerOp) -> None:
         """Runs `op` once, `delay_ms` from now, in place of whatever `key` had before."""
         due_ms = self._clock.monotonic_ms() + max(0, delay_ms)
-        self._sequence += 1
-        self._due[key] = (due_ms, self._sequence, op)
+        entry = self._due.get(key)
+        if entry is not None and entry[1] <= due_ms:
+            self._due[key] = (due_ms, entry[1], entry[2], op)
+            return
+        self._place(key, due_ms, op)
         heap = self._heap
-        heapq.heappush(heap, (due_ms, self._sequence, key))
         if len(heap) > 2 * len(self._due) + _HUSKS_MAX:
-            self._heap = [(due, number, key) for key, (due, number, _) in self._due.items()]
-            heapq.heapify(self._heap)
-        if self._heap[0][1] == self._sequence:
+            heap[:] = [(at_ms, number, key) for key, (_, at_ms, number, _) in self._due.items()]
+            heapq.heapify(heap)
+        if heap[0][1] == self._sequence:
             self._on_earlier()
+
+    def _place(self, key: Hashable, due_ms: int, op: TimerOp) -> None:
+        self._sequence += 1
+        self._due[key] = (due_ms, due_ms, self._sequence, op)
+        heapq.heappush(self._heap, (due_ms, self._sequence, key))
 
     def cancel(self, key: Hashable) -> None:
         self._due.pop(key, None)
@@ -53,7 +66,8 @@ class Timers:
 
     @property
     def next_due_ms(self) -> int | None:
-        """By the monotonic clock; may be of a timer that was replaced, which only costs a look."""
+        """By the monotonic clock; may be of a timer that was replaced or put off, which only costs
+        a look."""
         return self._heap[0][0] if self._heap else None
 
     def take_due(self) -> list[TimerOp]:
@@ -64,7 +78,12 @@ class Timers:
         while heap and heap[0][0] <= now_ms:
             _, number, key = heapq.heappop(heap)
             entry = self._due.get(key)
-            if entry is not None and entry[1] == number:
+            if entry is None or entry[2] != number:
+                continue
+            due_ms, heap_ms, _, op = entry
+            if due_ms > heap_ms:
+                self._place(key, due_ms, op)
+            else:
                 del self._due[key]
-                due.append(entry[2])
+                due.append(op)
         return due
