@@ -36,8 +36,11 @@ from kcore._native.records cimport (
     raise_record_status, record_next, section_of, timestamp_at,
 )
 from kcore._native.varint cimport (
-    VARINT_BYTES_MAX, VARLONG_BYTES_MAX, varint_size, varlong_size, write_varint, write_varlong,
+    VARINT_BYTES_MAX, VARLONG_BYTES_MAX, varlong_size, write_varint, write_varlong,
 )
+
+from kcore._native.codecs import budget_for
+from kcore.errors import LimitExceeded
 
 cdef enum:
     PASS_END = 0
@@ -45,6 +48,7 @@ cdef enum:
     PASS_CONTROL = 2
     PASS_BAD = 3
     PASS_MEMORY = 4
+    PASS_LARGE = 5       # a horizon makes a batch larger, and this one would be too large
     # The kinds of control records that end transactions.
     MARKER_ABORT = 0
     MARKER_COMMIT = 1
@@ -138,10 +142,8 @@ cdef class Cleaning:
                 self._control(source, p + pos, &h)
             elif outcome == PASS_BAD:
                 raise_batch_status(status, &h, None, pos)
-            elif outcome == PASS_MEMORY:
-                raise MemoryError("kept records")
             else:
-                raise_record_status(<RecordStatus>(-outcome), &h, self.records_read)
+                self._raise(outcome, &h)
             pos += h.size
 
     def end_group(self):
@@ -232,8 +234,16 @@ cdef class Cleaning:
         try:
             end = self._copy_records(raw, h, kept)
             packed = Pin.of(deflate(h.attributes & ATTR_CODEC_MASK, raw, end - raw, None))
+            size = end - raw
         finally:
             free(raw)
+        if size > <int64_t>budget_for(packed.view.len):
+            # What is left compresses better than the whole did: no reader would inflate it.
+            raise LimitExceeded(
+                f"the batch at base offset {h.base_offset} would inflate to more than its budget",
+                expected=f"at most {budget_for(packed.view.len)} bytes", found=size)
+        if packed.view.len > BATCH_BYTES_MAX - BATCH_HEADER_BYTES:
+            self._raise(PASS_LARGE, h)
         if not self._reserve(BATCH_HEADER_BYTES + packed.view.len):
             raise MemoryError("kept records")
         memcpy(self.out + self.out_size + BATCH_HEADER_BYTES, packed.view.buf, packed.view.len)
@@ -276,6 +286,10 @@ cdef class Cleaning:
     cdef int _raise(self, int outcome, const BatchHeader* h) except -1:
         if outcome == PASS_MEMORY:
             raise MemoryError("kept records")
+        if outcome == PASS_LARGE:
+            raise LimitExceeded(
+                f"the batch at base offset {h.base_offset} becomes too large with a delete horizon",
+                expected=f"at most {BATCH_BYTES_MAX} bytes")
         if outcome < 0:
             raise_record_status(<RecordStatus>(-outcome), h, self.records_read)
         return 0
@@ -452,6 +466,8 @@ cdef class Cleaning:
             return self._drop(p, h)
         if kept.records == h.record_count and not self._needs_horizon(h, kept.tombstones):
             return self._append(p, h.size)
+        if self._room(h, kept) > BATCH_BYTES_MAX - BATCH_HEADER_BYTES:
+            return PASS_LARGE
         if not self._reserve(BATCH_HEADER_BYTES + self._room(h, kept)):
             return PASS_MEMORY
         start = self.out + self.out_size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 import kcore
 from kcore._native.compact import Cleaning
 from kcore._native.keymap import AbortedTxns, OffsetMap, key_hash
+from kcore.limits import INFLATED_BYTES_MAX
 
 SECRET = bytes(range(16))
 NO_TXNS = AbortedTxns()
@@ -98,3 +101,15 @@ def test_bad_records_are_refused(cut: int) -> None:
     else:
         offsets.load(raw, 0, NO_TXNS)
         cleaning.filter(raw)
+
+
+def test_what_nobody_would_inflate_is_not_written() -> None:
+    """A batch within its budget is beyond it once the records that did not compress are gone."""
+    noise, plain = random.Random(1).randbytes(1 << 20), bytes(INFLATED_BYTES_MAX + 1)
+    data = kcore.encode([noise, plain], keys=[b"a", b"b"], codec="zstd")
+    offsets = offset_map()
+    assert not offsets.load(data, 0, NO_TXNS)
+    assert offsets.remember(b"a", 2)
+    cleaning = Cleaning(offsets, NO_TXNS, now_ms=0, delete_retention_ms=0)
+    with pytest.raises(kcore.LimitExceeded):
+        cleaning.filter(data)
