@@ -113,7 +113,9 @@ class GroupService:
 
     def open(self) -> None:
         topics = self._services.topics
-        topics.on_changed.append(self._on_topics_changed)
+        # Groups of the consumer protocol compare the metadata's version at every heartbeat, which is
+        # when a member can be told: a change of topics is no event for them.
+        topics.on_changed.append(self._follow_image)
         topics.on_deleted.append(self._on_topics_deleted)
         self._follow_image()
 
@@ -239,10 +241,6 @@ class GroupService:
     def _advance(self, index: int) -> None:
         if not self._stopped:
             self.runtime.on_advance(index)
-
-    def _on_topics_changed(self) -> None:
-        self._follow_image()
-        self._each_writes("topics changed", lambda shard: shard.op_metadata_changed())
 
     def _on_topics_deleted(self, topics: Sequence[TopicImage]) -> None:
         for topic in topics:

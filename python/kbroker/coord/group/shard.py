@@ -50,11 +50,6 @@ class GroupShard:
             ON_LOADED[type(group)](self, group)
         expire.start(self)
 
-    def op_metadata_changed(self) -> Result[None]:
-        """Topics came or grew. Groups of the consumer protocol compare the metadata's version at
-        every heartbeat, which is when their members can be told: there is nothing to do here."""
-        return Result(None)
-
     def on_unloaded(self, error: KafkaError) -> None:
         for group in self.groups.values():
             group.on_unloaded(error)
