@@ -89,7 +89,7 @@ def test_what_consume_writes_produce_reads(
     line = json_line(record)
     assert line.count(b"\n") == 1
     back = parse_json_line(line[:-1])
-    assert back == Record(value, key, headers, "", partition, -1, timestamp_ms)
+    assert back == Record(value, key, headers or (), "", partition, -1, timestamp_ms)
 
 
 def test_json_values_of_any_kind() -> None:

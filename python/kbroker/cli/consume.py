@@ -119,7 +119,8 @@ def consume(
         raise usage(f"--partition: {wrong}") from None
 
     connection = Connection(bootstrap, prop, timeout)
-    consumer = _open(connection, group, group_protocol, position, isolation)
+    told = _Told(connection)
+    consumer = _open(connection, group, group_protocol, position, isolation, told)
     stop = Stop()
     try:
         selected = [Selected(topic, partitions) for topic in dict.fromkeys(topics)]
@@ -128,6 +129,7 @@ def consume(
         else:
             ends = Ends(None, exit_at_end)
             _subscribe(connection, consumer, topics, ends)
+        told.armed = True
         pump(consumer, formatter, ends, stop, count, store=group is not None)
     finally:
         consumer.close()
@@ -160,32 +162,33 @@ class Ends:
     """Which partitions are still read when reading is to stop at their ends.
 
     Alone, the end is where it was when the command began: whatever is written meanwhile cannot
-    keep it going. In a group it is where the coordinator's choice of partitions runs dry.
+    keep it going. In a group it is where the partitions that the coordinator chose run dry; between
+    two choices nothing is known.
     """
 
     def __init__(self, until: dict[Part, int] | None, wanted: bool) -> None:
         self.wanted = wanted
         self._until = until
-        self._open: set[Part] | None = None if until is None else set(until)
+        self._known = until is not None
+        self._open = set(until or ())
 
     def on_assign(self, parts: list[Part]) -> None:
-        self._open = (self._open or set()) | set(parts)
+        self._known = True
+        self._open |= set(parts)
 
     def on_revoke(self, parts: list[Part]) -> None:
-        if self._open is not None:
-            self._open -= set(parts)
+        self._open -= set(parts)
+        self._known = bool(self._open)
 
     def on_end(self, part: Part) -> None:
-        if self._open is not None:
-            self._open.discard(part)
+        self._open.discard(part)
 
     def on_record(self, part: Part, offset: int) -> bool:
         """Whether the record is still within what was asked for."""
         if not self.wanted:
             return True
         if self._until is None:
-            if self._open is not None:
-                self._open.add(part)  # more came after its end
+            self._open.add(part)  # there was more behind what looked like its end
             return True
         end = self._until.get(part, 0)
         if offset >= end - 1:
@@ -194,12 +197,12 @@ class Ends:
 
     @property
     def reached(self) -> bool:
-        return self.wanted and self._open is not None and not self._open
+        return self.wanted and self._known and not self._open
 
 
 def _open(
     connection: Connection, group: str | None, protocol: GroupProtocol, position: Position,
-    isolation: Isolation,
+    isolation: Isolation, told: _Told,
 ) -> Consumer:  # fmt: skip
     from confluent_kafka import Consumer
 
@@ -217,22 +220,23 @@ def _open(
     )
     if group is not None and protocol is GroupProtocol.CONSUMER:
         settings["group.protocol"] = "consumer"
-    settings["error_cb"] = _Told(connection)
+    settings["error_cb"] = told
     return connection.made(lambda: Consumer(settings))
 
 
 class _Told:
-    """Says once that the broker went away; the client tries again by itself."""
+    """Says once that the broker went away while records were read; the client tries again by
+    itself."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._told = False
+        self.armed = False
 
     def __call__(self, error: Any) -> None:
         from confluent_kafka import KafkaError
 
-        if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._told:
-            self._told = True
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and self.armed:
+            self.armed = False
             console.complain(f"{self._connection.bootstrap} does not answer; trying again")
 
 

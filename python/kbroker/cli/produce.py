@@ -262,7 +262,7 @@ class Sender:
             return
         seconds = (self._clock.monotonic_ms() - self._started_ms) / 1000
         written = self.count - self._refused.total()
-        noun = "record" if written == 1 else "records"
+        noun = "record" if self.count == 1 else "records"
         size = console.human_bytes(self.size)
         refused = f" of {self.count:,}" if written != self.count else ""
         console.note(f"{written:,}{refused} {noun}, {size} in {seconds:.2f} s")
