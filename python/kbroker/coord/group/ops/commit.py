@@ -53,18 +53,34 @@ def op_commit(
     retention_ms = request.retention_time_ms
     if caller.api_version <= _RETENTION_UNTIL and retention_ms != _NO_RETENTION:
         expires_ms = now_ms + retention_ms
+    group = shard.groups.get(request.group_id)
+    consumers = group if isinstance(group, ConsumerGroup) else None
     for asked in request.topics:
         topic, unknown = find_topic(shard, caller, asked)
         told = OffsetCommitResponseTopic(name=asked.name, topic_id=asked.topic_id)
         response.topics.append(told)
         for part in asked.partitions:
+            index = part.partition_index
             code = _check(shard, topic, part) if topic is not None else unknown
-            code = code or refused or _check_epoch(shard, request, topic, part)
+            code = code or refused
+            if consumers is not None and topic is not None and not code:
+                code = _check_epoch(consumers, request, topic.topic_id, index)
             told.partitions.append(
-                OffsetCommitResponsePartition(partition_index=part.partition_index, error_code=code)
+                OffsetCommitResponsePartition(partition_index=index, error_code=code)
             )
             if not code and topic is not None:
-                written.append(_record(request.group_id, topic.name, part, now_ms, expires_ms))
+                written.append(
+                    records.offset_commit(
+                        request.group_id,
+                        topic.name,
+                        index,
+                        offset=part.committed_offset,
+                        leader_epoch=part.committed_leader_epoch,
+                        metadata=part.committed_metadata or "",
+                        now_ms=now_ms,
+                        expire_timestamp_ms=expires_ms,
+                    )
+                )
     if not refused:
         _note_life(shard, request)
     return Result(response, written)
@@ -102,7 +118,9 @@ def _check_group(shard: GroupShard, caller: Caller, request: OffsetCommitRequest
 def _check(shard: GroupShard, topic: TopicView, part: OffsetCommitRequestPartition) -> int:
     if not 0 <= part.partition_index < len(topic.partitions):
         return errors.UNKNOWN_TOPIC_OR_PARTITION
-    metadata = part.committed_metadata or ""
+    metadata = part.committed_metadata
+    if not metadata:
+        return errors.NONE
     if len(metadata) > shard.env.config().offset_metadata_max_bytes:
         return errors.OFFSET_METADATA_TOO_LARGE
     if len(metadata) * 4 > STRING_BYTES_MAX and len(metadata.encode()) > STRING_BYTES_MAX:
@@ -111,32 +129,12 @@ def _check(shard: GroupShard, topic: TopicView, part: OffsetCommitRequestPartiti
 
 
 def _check_epoch(
-    shard: GroupShard,
-    request: OffsetCommitRequest,
-    topic: TopicView | None,
-    part: OffsetCommitRequestPartition,
+    group: ConsumerGroup, request: OffsetCommitRequest, topic_id: bytes, index: int
 ) -> int:
-    group = shard.groups.get(request.group_id)
-    if isinstance(group, ConsumerGroup) and topic is not None:
-        epoch = request.generation_id_or_member_epoch
-        if not group.may_commit(request.member_id, epoch, topic.topic_id, part.partition_index):
-            return errors.STALE_MEMBER_EPOCH
-    return errors.NONE
-
-
-def _record(
-    group_id: str, topic: str, part: OffsetCommitRequestPartition, now_ms: int, expires_ms: int
-) -> Record:
-    return records.offset_commit(
-        group_id,
-        topic,
-        part.partition_index,
-        offset=part.committed_offset,
-        leader_epoch=part.committed_leader_epoch,
-        metadata=part.committed_metadata or "",
-        now_ms=now_ms,
-        expire_timestamp_ms=expires_ms,
-    )
+    epoch = request.generation_id_or_member_epoch
+    if group.may_commit(request.member_id, epoch, topic_id, index):
+        return errors.NONE
+    return errors.STALE_MEMBER_EPOCH
 
 
 def _note_life(shard: GroupShard, request: OffsetCommitRequest) -> None:
