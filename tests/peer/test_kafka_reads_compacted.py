@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import pytest
 from kbroker.log.config import PartitionConfig
 
 import kcore
-from tests.compaction.model import headers, round_over, rows, run
+from kcore.files import names
+from tests.compaction.model import headers, latest, round_over, rows, run
 from tests.log.support import NOW_MS, Partitions, append, marker
 from tests.peer.test_kafka_reads_us import CODECS, COMPLAINTS, dump, files_of
+from tests.peer.test_kafka_serves_ours import produce_one
+from tests.peers import KafkaProcess, require_peer
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]
 
 CONFIG = PartitionConfig(
     compacts=True, deletes=False, segment_bytes=20_000, index_interval_bytes=300
@@ -112,3 +116,65 @@ def test_indexes_pass(compacted: Partitions) -> None:
     clean_output(indexes)
     txns = files_of(compacted.path, ".txnindex")
     clean_output(txns + files_of(compacted.path, ".snapshot"))
+
+
+def consume_all(bootstrap: str) -> dict[bytes, bytes]:
+    """What a read_committed consumer ends with."""
+    from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "g", "check.crcs": True, "log_level": 0,
+         "enable.partition.eof": True}
+    )  # fmt: skip
+    consumer.assign([TopicPartition("orders", 0, 0)])
+    found: dict[bytes, bytes] = {}
+    while True:
+        message = consumer.poll(30)
+        assert message is not None
+        if message.error():
+            assert message.error().code() == KafkaError._PARTITION_EOF
+            break
+        if message.value() is None:
+            found.pop(message.key(), None)
+        else:
+            found[message.key()] = message.value()
+    consumer.close()
+    return found
+
+
+def test_kafka_finishes_our_swap(compacted: Partitions, tmp_path: Path) -> None:
+    """The partition as a kill leaves it between "offered" and "finished": an Apache Kafka broker
+    takes it over, puts the merged segment in the place of its originals, and serves it."""
+    require_peer("kafka")
+    partition = compacted.open(CONFIG, clean=True)
+    for n in range(40):
+        append(partition, bytearray(kcore.encode([b"%d" % n], keys=[b"k%d" % n],
+                                                 timestamps=[NOW_MS])))  # fmt: skip
+    partition.roll()
+    append(partition, bytearray(kcore.encode([b"x"], keys=[b"k1"], timestamps=[NOW_MS])))
+    expected = {key: row.value for key, row in latest(rows(partition.log)).items()}
+    end = partition.next_offset
+    round_ = round_over(partition, now_ms=NOW_MS)
+    round_.build_map()
+    swap = round_.clean_group(round_.groups[0])
+    assert swap is not None and list(compacted.path.glob("*.log.swap"))
+    partition.log.flush()
+    with KafkaProcess(tmp_path) as kafka:
+        produce_one(kafka.bootstrap, b"makes the topic")
+        kafka.stop()
+        theirs = kafka.data_dir / "orders-0"
+        topic_id = (theirs / names.PARTITION_METADATA).read_bytes()
+        shutil.rmtree(theirs)
+        shutil.copytree(compacted.path, theirs)
+        (theirs / names.PARTITION_METADATA).write_bytes(topic_id)
+        for name in (names.CLEAN_MARKER, *names.OFFSET_CHECKPOINTS):
+            (kafka.data_dir / name).unlink(missing_ok=True)
+        kafka.start()
+        assert consume_all(kafka.bootstrap) == expected
+        assert not list(theirs.glob("*.swap"))
+        produce_one(kafka.bootstrap, b"one more")
+        kafka.stop()
+    swap.discard()
+    partition.close()
+    with kcore.Log.open(theirs) as log:
+        assert log.next_offset == end + 1 and log.damaged == []
