@@ -90,6 +90,7 @@ class Team:
         self._reports: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self.producers = Side(producers)
         self.consumers = Side(consumers)
+        self.interrupted = False
         self._sides: list[Side] = []
         self._processes: list[subprocess.Popen[str]] = []
 
@@ -161,6 +162,7 @@ class Team:
         try:
             self._follow(lambda: self.producers.done, on_tick)
         except KeyboardInterrupt:
+            self.interrupted = True
             self.tell(self.producers, "stop")
             self._follow(lambda: self.producers.done, on_tick)
         if self.consumers.workers:

@@ -133,6 +133,8 @@ def measured(settings: Settings) -> str:
 def notes(team: Team, settings: Settings) -> list[str]:
     """What makes these figures less than they look."""
     found = []
+    if team.interrupted:
+        found.append("Note: interrupted; these are the figures until then.")
     if settings.rate is None:
         found.append(
             "Note: without --rate the client's queue is kept full, and latency is mostly the wait"

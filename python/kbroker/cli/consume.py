@@ -326,6 +326,8 @@ def _on_error(message: Any, part: Part, ends: Ends) -> None:
     if error.code() == KafkaError._PARTITION_EOF:
         ends.on_end(part)
     elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        if part[0].startswith("^"):  # a pattern that nothing matches yet
+            return
         raise Failure(f"there is no topic {part[0]!r} any more")
     elif error.fatal() or not error.retriable():
         where = f"{part[0]}-{part[1]}" if part[0] else "consume"
