@@ -264,6 +264,40 @@ class Driver:
         if errors or left:
             raise RuntimeError(f"{left} records unsent; {errors[:3]}")
 
+    def flow(self, topic: str, partitions: int, rate: int, stop_file: str) -> list[int]:
+        """0, 1, 2, ... to the partitions in turn, so many a second, whatever happens to the broker,
+        until `stop_file` exists. Returns how many records each partition has got."""
+        producer = self._producer(
+            **{
+                "enable.idempotence": True,
+                "linger.ms": 5,
+                "reconnect.backoff.max.ms": 200,
+                "message.timeout.ms": 90_000,
+            }
+        )
+        counts = [0] * partitions
+        errors: list[str] = []
+
+        def on_delivery(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                errors.append(str(error))
+            else:
+                counts[message.partition() or 0] += 1
+
+        begin = time.monotonic()
+        for number in itertools.count():
+            index = number % partitions
+            producer.produce(topic, b"%d" % number, partition=index, on_delivery=on_delivery)
+            if number % 10 == 0:
+                while (early := begin + number / rate - time.monotonic()) > 0:
+                    producer.poll(early)
+                if os.path.exists(stop_file):
+                    break
+        left = producer.flush(2 * TIMEOUT_S)
+        if errors or left:
+            raise RuntimeError(f"{left} records unsent; {errors[:3]}")
+        return counts
+
     # Administration
 
     def create_topic(self, topic: str, partitions: int, config: dict[str, str]) -> None:
@@ -365,7 +399,9 @@ class Driver:
 
     def commit_offsets(self, group: str, offsets: list[list[Any]]) -> None:
         rows = [
-            TopicPartition(topic, index, offset, metadata, epoch if epoch >= 0 else None)
+            TopicPartition(
+                topic, index, offset, metadata, **({} if epoch < 0 else {"leader_epoch": epoch})
+            )
             for topic, index, offset, metadata, epoch in offsets
         ]
         wanted = ConsumerGroupTopicPartitions(group, rows)

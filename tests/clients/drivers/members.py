@@ -371,5 +371,8 @@ class Members:
 
 
 if __name__ == "__main__":
+    for library in ("aiokafka", "kafka"):
+        # A broker that is gone for a while is what some tests are about.
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     members = Members(sys.argv[1])
     serve(lambda name: getattr(members, name))
