@@ -104,20 +104,11 @@ def consume(
         raise usage("--json and --format are two formats: choose one")
     if group is not None and partition is not None:
         raise usage("--partition: in a group the coordinator chooses partitions")
-    word = begin if begin is not None else "start" if exit_at_end else "end"
-    position = _position(word)
+    position = _position(begin if begin is not None else "start" if exit_at_end else "end")
     if group is not None and position.kind not in (Kind.START, Kind.END):
         raise usage("--from: a group goes on where it was; start or end is for its first time")
-    try:
-        formatter: Formatter = json_line if as_json else value_line
-        if template is not None:
-            formatter = make_formatter(template)
-        partitions = None if partition is None else tuple(parse_partitions(partition))
-    except FormatError as wrong:
-        raise usage(f"--format: {wrong}") from None
-    except ValueError as wrong:
-        raise usage(f"--partition: {wrong}") from None
-
+    formatter = json_line if as_json else _formatter(template)
+    partitions = _partitions(partition)
     connection = Connection(bootstrap, prop, timeout)
     told = _Told(connection)
     consumer = _open(connection, group, group_protocol, position, isolation, told)
@@ -143,6 +134,20 @@ def _position(word: str) -> Position:
         return parse_position(word, SystemClock().wall_ms())
     except ValueError as wrong:
         raise usage(f"--from: {wrong}") from None
+
+
+def _formatter(template: str | None) -> Formatter:
+    try:
+        return value_line if template is None else make_formatter(template)
+    except FormatError as wrong:
+        raise usage(f"--format: {wrong}") from None
+
+
+def _partitions(text: str | None) -> tuple[int, ...] | None:
+    try:
+        return None if text is None else tuple(parse_partitions(text))
+    except ValueError as wrong:
+        raise usage(f"--partition: {wrong}") from None
 
 
 class Stop:

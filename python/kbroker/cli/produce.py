@@ -105,17 +105,11 @@ def produce(
 ) -> None:
     """Write records to a topic: lines of standard input or of files, JSON lines, whole files."""
     paths = [*(files or []), *file]
-    if whole and not paths:
-        raise usage("--whole needs files")
     if as_json and (key_separator is not None or null_value or whole):
         raise usage("--json says itself what is key and value")
     if whole and key_separator is not None:
         raise usage("--whole has no lines with a key in them (--key sets one)")
-    if rate is not None and rate <= 0:
-        raise usage("--rate must be above 0")
-    for path in paths:
-        if not path.is_file():
-            raise usage(f"{path} is not a file")
+    _check(paths, whole, rate)
     reader = Reader(as_json, _separator(key_separator), null_value, whole)
     connection = Connection(bootstrap, prop, timeout)
     sender = Sender(
@@ -124,23 +118,39 @@ def produce(
         headers=[(name, value.encode()) for name, value in pairs(header, "--header")],
         partition=partition, compression=compression, acks=acks, rate=rate,
     )  # fmt: skip
+    _run(sender, reader, paths, quiet)
+
+
+app = console.single(produce)
+
+
+def _check(paths: list[Path], whole: bool, rate: float | None) -> None:
+    if whole and not paths:
+        raise usage("--whole needs files")
+    if rate is not None and rate <= 0:
+        raise usage("--rate must be above 0")
+    for path in paths:
+        if not path.is_file():
+            raise usage(f"{path} is not a file")
+
+
+def _run(sender: Sender, reader: Reader, paths: list[Path], quiet: bool) -> None:
+    """Whatever ends it, what was read until then is delivered and counted."""
     interrupted = False
+    wrong = ""
     try:
         _send_all(sender, reader, paths)
     except KeyboardInterrupt:
         interrupted = True
-    except FormatError as wrong:
-        sender.flush()
-        sender.report(quiet)
-        raise Failure(str(wrong)) from None
+    except FormatError as refused:
+        wrong = str(refused)
     sender.flush()
     sender.report(quiet)
     sender.raise_refused()
+    if wrong:
+        raise Failure(wrong)
     if interrupted and not sys.stdin.isatty():
         raise SystemExit(INTERRUPTED)  # whoever typed the records ended them; else they were cut
-
-
-app = console.single(produce)
 
 
 def _separator(word: str | None) -> bytes | None:
@@ -292,8 +302,7 @@ def reason(error: Any) -> str:
     return text.removeprefix("Broker: ").removeprefix("Local: ")
 
 
-# Errors of broker and client that depend on nothing but the configuration.
-_BYTES_MAX = 100_000_000
+_BYTES_MAX = 100_000_000  # how much is too much, the broker says
 
 
 def open_producer(
@@ -308,7 +317,7 @@ def open_producer(
             "compression.type": compression,
             "acks": acks,
             "delivery.report.only.error": True,
-            "message.max.bytes": _BYTES_MAX,  # how much is too much, the broker says
+            "message.max.bytes": _BYTES_MAX,
             "queue.buffering.max.messages": 500_000,
             "queue.buffering.max.kbytes": 256 * 1024,
             "message.timeout.ms": 60_000,
