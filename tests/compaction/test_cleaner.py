@@ -357,6 +357,32 @@ def test_what_cannot_be_cleaned_is_left_alone_and_told_once(
     managed.logs.close()
 
 
+def test_what_is_damaged_is_left_alone_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    managed = opened(tmp_path)
+    dirty(managed, segments=3)
+    managed.tick()
+    append(managed.partition(), batch(b"3", **KEYED))
+    # The broker dies, and the clean section does not come back as it was.
+    path = tmp_path / "t-0" / "00000000000000000000.log"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(bytes(data))
+    (tmp_path / names.RECOVERY_POINT_CHECKPOINT).unlink()
+    again = opened(tmp_path)
+    partition = again.partition()
+    assert partition.log.damaged
+    append(partition, batch(b"4", **KEYED))
+    partition.roll()
+    with caplog.at_level(logging.ERROR):
+        again.tick()
+        again.tick(20_000)
+    assert len([r for r in caplog.records if "not compacted" in r.message]) == 1
+    assert list(again.logs.housekeeping.cleaner.uncleanable) == [partition.key]
+    again.logs.close()
+
+
 def _recoded(data: bytes) -> bytes:
     """A batch whose CRC fits and whose records claim to be gzip."""
     import crc32c

@@ -156,7 +156,7 @@ class LogCleaner:
             try:
                 span, delay_ms = self._look(partition, wall_ms)
             except (CoreError, OSError) as error:
-                self._give_up(partition, error)
+                self._failed(partition, error)
                 continue
             stats.max_dirty_percent = max(stats.max_dirty_percent, 100 * span.ratio)
             stats.max_delay_ms = max(stats.max_delay_ms, delay_ms)
@@ -309,23 +309,25 @@ class LogCleaner:
                 round_.records_read, round_.bytes_kept, round_.bytes_read,
                 now_ms - running.started_ms,
             )  # fmt: skip
-        elif not isinstance(error, Stopped):
-            self._failed(partition, error, now_ms)
+        else:
+            self._next_look_ms = now_ms + self.settings.log_cleaner_backoff_ms
+            if not isinstance(error, Stopped):
+                self._failed(partition, error)
         if self._closing.is_set() or partition.deleted:
             return
         self._on_ended(partition)
         if error is None:
             self._start_some(self._clock.wall_ms(), now_ms)
 
-    def _failed(self, partition: PartitionLog, error: Exception, now_ms: int) -> None:
+    def _failed(self, partition: PartitionLog, error: Exception) -> None:
+        """What goes away by itself is tried again after the backoff; bytes do not heal."""
         if partition.deleted:
             return
-        full = isinstance(error, DiskFull) or (
+        passing = isinstance(error, DiskFull | MemoryError) or (
             isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         )
-        if full:
+        if passing:
             logger.warning("%s-%d: compaction: %s", partition.topic, partition.index, error)
-            self._next_look_ms = now_ms + self.settings.log_cleaner_backoff_ms
         elif isinstance(error, OSError | StorageFailed):
             partition.fail(f"compaction: {error}")
         else:

@@ -20,7 +20,7 @@ from kbroker.log.compaction import CleanRange, Group, SegmentSize, plan_groups
 from kcore._native.compact import Cleaning
 from kcore._native.keymap import SLOT_BYTES, AbortedTxns, OffsetMap
 from kcore._native.swap import Swap
-from kcore.errors import ClosedError, LimitExceeded, OffsetOutOfRange
+from kcore.errors import ClosedError, DamagedRange, LimitExceeded, OffsetOutOfRange
 from kcore.files.names import LOG_SUFFIX, make_segment_name
 from kcore.files.txn_index import AbortedTxn, encode_txn_index
 
@@ -131,7 +131,15 @@ class CleanRound:
     # The first pass
 
     def build_map(self) -> None:
-        """Raises LimitExceeded when not one batch fits the map, CoreError for bad bytes."""
+        """Raises LimitExceeded when not one batch fits the map, CoreError for bad bytes: known damage
+        stays where it is, and so does what lies beside it."""
+        for damage in self.log.damaged:
+            if damage.first_offset < self.span.first_uncleanable:
+                raise DamagedRange(
+                    "a segment that holds damage is not compacted",
+                    first_offset=damage.first_offset, next_offset=damage.next_offset,
+                    path=damage.path, pos=damage.pos,
+                )  # fmt: skip
         slots = min(self._slots_max, max(SLOTS_MIN, self.span.dirty_bytes // RECORD_BYTES_GUESS))
         while True:
             offsets = OffsetMap(

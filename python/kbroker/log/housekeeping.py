@@ -74,7 +74,7 @@ class Housekeeping:
             post=manager.post,
             on_swapped=self._doom,
             on_ended=self._on_cleaned,
-            pool=manager.test_pool,
+            pool=manager.given_pool,
         )
 
     def reconfigure(self, settings: BrokerConfig) -> None:

@@ -97,7 +97,7 @@ class LogManager:
         self._settings = settings
         self._clock = clock
         self.post = post
-        self.test_pool = pool
+        self.given_pool = pool  # whoever brings a pool wants all work in it
         self._own_pool = pool is None
         self._pool: Executor = pool or ThreadPoolExecutor(POOL_THREADS, "kcore-log")
         # Read, not changed, by the two handlers for which a call of `get` is worth saving.
