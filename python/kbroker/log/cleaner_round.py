@@ -131,8 +131,8 @@ class CleanRound:
     # The first pass
 
     def build_map(self) -> None:
-        """Raises LimitExceeded when not one batch fits the map, CoreError for bad bytes: known damage
-        stays where it is, and so does what lies beside it."""
+        """Raises LimitExceeded when not one batch fits the map, CoreError for bad bytes: what is
+        known to be damaged stays where it is, and so does what lies beside it."""
         for damage in self.log.damaged:
             if damage.first_offset < self.span.first_uncleanable:
                 raise DamagedRange(
