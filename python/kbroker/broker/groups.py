@@ -113,8 +113,8 @@ class GroupService:
 
     def open(self) -> None:
         topics = self._services.topics
-        # Groups of the consumer protocol compare the metadata's version at every heartbeat, which is
-        # when a member can be told: a change of topics is no event for them.
+        # Groups of the consumer protocol compare the metadata's version at every heartbeat, when
+        # a member can be told anyway: a change of topics is no event for them.
         topics.on_changed.append(self._follow_image)
         topics.on_deleted.append(self._on_topics_deleted)
         self._follow_image()
