@@ -109,6 +109,17 @@ def test_a_refused_join_keeps_the_members_id(version: int) -> None:
     assert (told.error_code, told.generation_id) == (errors.NOT_COORDINATOR, -1)
 
 
+def test_from_version_5_a_sync_names_the_protocol() -> None:
+    edge = Edge()
+    told = join(edge, 3)
+    request = SyncGroupRequest(group_id="g", generation_id=1, member_id=told.member_id)
+    for request.protocol_type, request.protocol_name in ((None, "range"), ("consumer", None)):
+        with pytest.raises(KafkaError) as refused:
+            edge.ask(SYNC, 5, request)
+        assert refused.value.code == errors.INCONSISTENT_GROUP_PROTOCOL
+    assert edge.kit.group().state_name == "CompletingRebalance"
+
+
 def test_a_loading_coordinator() -> None:
     edge = Edge()
     edge.groups.refuses = errors.COORDINATOR_LOAD_IN_PROGRESS
@@ -116,7 +127,7 @@ def test_a_loading_coordinator() -> None:
     told = edge.ask(JOIN, 9, joining())
     assert told.error_code == errors.COORDINATOR_LOAD_IN_PROGRESS
     for key, version, request in (
-        (SYNC, 5, SyncGroupRequest(group_id="g")),
+        (SYNC, 4, SyncGroupRequest(group_id="g")),
         (LEAVE, 5, LeaveGroupRequest(group_id="g")),
     ):
         with pytest.raises(KafkaError) as refused:  # the dispatcher has a place for it

@@ -91,6 +91,7 @@ def test_a_member_joins_and_is_described(version: int) -> None:
         "Group none not found.",
     )
     assert nameless.error_code == errors.INVALID_GROUP_ID
+    assert {missing.authorized_operations, nameless.authorized_operations} == {NOT_REQUESTED}
 
     # A topic that was deleted is not shown; operations are told only to who asks.
     edge.kit.topics(t=0)

@@ -8,7 +8,11 @@ import pytest
 from kbroker.base import errors
 from kbroker.coord.group.classic import ClassicGroup
 from kbroker.coord.group.ops.consumer_describe import op_consumer_describe
+from kbroker.coord.group.ops.join import op_join
+from kbroker.coord.group.ops.leave import op_leave
 from kbroker.coord.group.reconcile import UNRELEASED_PARTITIONS, UNREVOKED_PARTITIONS
+from kbroker.wire.schema.join_group import JoinGroupRequest, JoinGroupRequestProtocol
+from kbroker.wire.schema.leave_group import LeaveGroupRequest, MemberIdentity
 
 from tests.coord.classic_client import REBALANCE_MS, SESSION_MS, ClassicClient, classic_group
 from tests.coord.consumer_kit import (
@@ -295,6 +299,45 @@ def test_an_administrator_removes_members_of_either_protocol(kit: ConsumerKit) -
     assert admin.leave() == errors.NONE
     assert admin.leave() == errors.UNKNOWN_MEMBER_ID
     assert set(kit.group().members) == {"b"}
+
+
+def test_who_is_removed_by_instance_id_is_not_named(kit: ConsumerKit) -> None:
+    kit.client("a", "t")
+    s = ClassicClient(kit, "s", "t", instance="i")
+    assert s.join() == errors.NONE
+    request = LeaveGroupRequest(group_id="g", members=[MemberIdentity(group_instance_id="i")])
+    told = kit.write(lambda shard: op_leave(shard, s.caller, request)).result()
+    assert [(each.member_id, each.error_code) for each in told.members] == [("", errors.NONE)]
+    assert set(kit.group().members) == {"a"}
+
+
+def test_a_group_of_classic_members_alone_is_classic_when_one_leaves(kit: ConsumerKit) -> None:
+    """A member may join with the classic protocol under the id that it had in the other."""
+    kit.client("a", "t")
+    a, b = ClassicClient(kit, "a", "t"), ClassicClient(kit, "b", "t")
+    a.member_id = "a"
+    assert (a.join(), b.join()) == (errors.NONE, errors.NONE)
+    assert kit.group().member("a").is_classic
+    assert b.leave() == errors.NONE
+    assert set(classic(kit).members) == {"a"}
+
+
+def test_a_member_id_is_given_out_before_the_subscription_is_read(kit: ConsumerKit) -> None:
+    kit.client("a", "t")
+    c = ClassicClient(kit, "c", "t")
+    request = JoinGroupRequest(
+        group_id="g",
+        session_timeout_ms=SESSION_MS,
+        rebalance_timeout_ms=REBALANCE_MS,
+        protocol_type="consumer",
+        protocols=[JoinGroupRequestProtocol(name="range", metadata=b"nonsense")],
+    )
+    told = kit.write(lambda shard: op_join(shard, c.caller, request)).result()
+    assert told.error_code == errors.MEMBER_ID_REQUIRED
+    request.member_id = told.member_id
+    refused = kit.write(lambda shard: op_join(shard, c.caller, request)).error
+    assert refused is not None and refused.code == errors.INCONSISTENT_GROUP_PROTOCOL
+    assert set(kit.group().members) == {"a"}
 
 
 def test_a_classic_member_leaves_and_the_rest_shares(kit: ConsumerKit) -> None:

@@ -9,6 +9,7 @@ from kbroker.coord.group import schema
 from kbroker.coord.group.classic import ClassicGroup
 from kbroker.coord.group.env import Caller
 from kbroker.coord.group.ops.commit import op_commit
+from kbroker.coord.group.ops.consumer_describe import op_consumer_describe
 from kbroker.coord.group.reconcile import STABLE, UNRELEASED_PARTITIONS, UNREVOKED_PARTITIONS
 from kbroker.coord.group.serde import decode_record
 from kbroker.coord.result import Result
@@ -195,6 +196,10 @@ def test_a_partition_is_handed_over_only_when_it_was_given_up(kit: ConsumerKit) 
     asked = kit.heartbeat("a", 1)
     assert (asked.member_epoch, owned_of(asked)) == (1, {"t": {0, 1}})
     assert kit.member("a").state == UNREVOKED_PARTITIONS
+    described = op_consumer_describe(kit.shard, "g").members
+    assert [each.assignment.topic_partitions[0].partitions for each in described[:1]] == [
+        [0, 1, 2, 3]
+    ], "what it has not given up is its own"
     assert kit.heartbeat("b", 2).assignment is None, "a has not said that it gave them up"
     assert kit.heartbeat("a", 1, owned={"t": range(4)}).assignment is None
 

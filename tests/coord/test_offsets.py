@@ -172,9 +172,9 @@ def test_offsets_outlive_members_and_restarts(kit: GroupKit) -> None:
     assert kit.committed() == 9 and kit.state is State.EMPTY
 
 
-def delete_offsets(kit: GroupKit, *topics: tuple[str, int]) -> Any:
+def delete_offsets(kit: GroupKit, *topics: tuple[str, int], group: str = GROUP) -> Any:
     request = OffsetDeleteRequest(
-        group_id=GROUP,
+        group_id=group,
         topics=[
             OffsetDeleteRequestTopic(
                 name=name, partitions=[OffsetDeleteRequestPartition(partition_index=index)]
@@ -191,11 +191,13 @@ def codes(response: Any) -> list[int]:
 
 def test_offsets_are_deleted_one_by_one(kit: GroupKit) -> None:
     assert code(delete_offsets(kit, ("t", 0))) == errors.GROUP_ID_NOT_FOUND
+    assert code(delete_offsets(kit, ("t", 0), group="")) == errors.INVALID_GROUP_ID
     kit.commit(1)
     kit.commit(2, topic="u")
     kit.written()
-    told = delete_offsets(kit, ("t", 0), ("t", 1), ("none", 0), ("t", 0)).result()
-    assert codes(told) == [0, 0, errors.UNKNOWN_TOPIC_OR_PARTITION, 0]
+    told = delete_offsets(kit, ("t", 0), ("t", 1), ("none", 0), ("t", 0), ("t", 99)).result()
+    unknown = errors.UNKNOWN_TOPIC_OR_PARTITION
+    assert codes(told) == [0, 0, unknown, 0, unknown]
     assert kit.written() == [Record(OffsetCommitKey(group=GROUP, topic="t", partition=0), None)]
     assert kit.committed() == -1 and kit.committed("u") == 2
     delete_offsets(kit, ("u", 0))

@@ -33,7 +33,8 @@ async def handle(
             group = await _describe(ctx, group_id)
         else:
             group = DescribedGroup(group_id=group_id, error_code=errors.UNSUPPORTED_VERSION)
-        group.authorized_operations = group_operations(req.include_authorized_operations)
+        if not group.error_code:
+            group.authorized_operations = group_operations(req.include_authorized_operations)
         groups.append(group)
     return ConsumerGroupDescribeResponse(groups=groups)
 

@@ -50,12 +50,13 @@ def join(
 ) -> Result[JoinGroupResponse]:
     instance_id = request.group_instance_id
     member_id = request.member_id or new_member_id(shard.env.rng, instance_id or caller.client_id)
-    subscription = _check_protocols(request, protocols, group)
+    _check_protocols(request, protocols, group)
     is_new = not request.member_id and instance_id is None
     if is_new and caller.api_version >= _MEMBER_ID_REQUIRED_FROM:
         # No ghost to keep: whoever comes back with the id is let in.
         sent_back = JoinGroupResponse(error_code=errors.MEMBER_ID_REQUIRED, member_id=member_id)
         return Result(sent_back)
+    subscription = _subscription(request, protocols)
     draft = GroupDraft(shard.env, group)
     member, replaced = _find_member(draft, request, member_id)
     known = draft.view.members.get(member_id)
@@ -92,20 +93,29 @@ def join(
 
 def _check_protocols(
     request: JoinGroupRequest, protocols: Mapping[str, bytes], group: ConsumerGroup
-) -> Subscription:
-    """All protocols of a consumer carry the same subscription."""
-    subscription = decode_subscription(next(iter(protocols.values()), b""))
+) -> None:
     common = group.classic_protocols()
     if (
         request.protocol_type != PROTOCOL_TYPE
-        or subscription is None
+        or not protocols
         or (common is not None and not common.intersection(protocols))
     ):
-        raise KafkaError(
-            errors.INCONSISTENT_GROUP_PROTOCOL,
-            f"Member {request.member_id}'s protocols are not supported.",
-        )
+        raise _inconsistent(request)
+
+
+def _subscription(request: JoinGroupRequest, protocols: Mapping[str, bytes]) -> Subscription:
+    """All protocols of a consumer carry the same one."""
+    subscription = decode_subscription(next(iter(protocols.values())))
+    if subscription is None:
+        raise _inconsistent(request)
     return subscription
+
+
+def _inconsistent(request: JoinGroupRequest) -> KafkaError:
+    return KafkaError(
+        errors.INCONSISTENT_GROUP_PROTOCOL,
+        f"Member {request.member_id}'s protocols are not supported.",
+    )
 
 
 def _find_member(
@@ -249,18 +259,16 @@ def leave(
     told = []
     for each in asked:
         code = errors.NONE
-        member_id = each.member_id
         try:
             member = _find_leaving(group, each)
-            member_id = member.member_id
-            if member_id in leaving:
+            if member.member_id in leaving:
                 code = errors.UNKNOWN_MEMBER_ID
-            leaving[member_id] = member
+            leaving[member.member_id] = member
         except KafkaError as refused:
             code = refused.code
         told.append(
             MemberResponse(
-                member_id=member_id,
+                member_id=each.member_id,
                 group_instance_id=each.group_instance_id,
                 error_code=code,
             )

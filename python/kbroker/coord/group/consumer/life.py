@@ -143,11 +143,10 @@ def fence(
     members of the classic protocol are left, the group is a classic one again."""
     leaving = {member.member_id for member in members}
     left = [member for member in group.members.values() if member.member_id not in leaving]
-    if not all(member.is_classic for member in members):
-        plan = convert.plan_downgrade(shard, group, left, "the last other member left")
-        if plan is not None:
-            records, begin = plan
-            return _ended(shard, group.group_id, list(group.members), response, records, begin)
+    plan = convert.plan_downgrade(shard, group, left, "the last other member left")
+    if plan is not None:
+        records, begin = plan
+        return _ended(shard, group.group_id, list(group.members), response, records, begin)
     draft = GroupDraft(shard.env, group)
     draft.fence(members)
 

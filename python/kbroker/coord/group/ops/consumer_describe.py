@@ -51,10 +51,20 @@ def _member(group: ConsumerGroup, member: ConsumerMember, image: ImageView) -> M
         client_host=member.client_host,
         subscribed_topic_names=list(member.topics),
         subscribed_topic_regex=member.regex,
-        assignment=_assignment(member.assigned, image),
+        assignment=_assignment(_held(member), image),
         target_assignment=_assignment(group.target(member.member_id), image),
         member_type=_CLASSIC_MEMBER if member.is_classic else _CONSUMER_MEMBER,
     )
+
+
+def _held(member: ConsumerMember) -> Mapping[bytes, Iterable[int]]:
+    """All that is its own: also what it was asked to give up and did not yet."""
+    if not member.pending:
+        return member.assigned
+    held = {topic_id: set(partitions) for topic_id, partitions in member.assigned.items()}
+    for topic_id, partitions in member.pending.items():
+        held.setdefault(topic_id, set()).update(partitions)
+    return held
 
 
 def _assignment(topics: Mapping[bytes, Iterable[int]], image: ImageView) -> Assignment:

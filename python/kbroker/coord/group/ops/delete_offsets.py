@@ -20,6 +20,8 @@ def op_delete_offsets(
     shard: GroupShard, caller: Caller, request: OffsetDeleteRequest
 ) -> Result[OffsetDeleteResponse]:
     group_id = request.group_id
+    if not group_id:
+        raise KafkaError(errors.INVALID_GROUP_ID)
     group = shard.groups.get(group_id)
     if group is None:
         raise KafkaError(errors.GROUP_ID_NOT_FOUND)
@@ -30,13 +32,15 @@ def op_delete_offsets(
     for asked in request.topics:
         told = OffsetDeleteResponseTopic(name=asked.name)
         response.topics.append(told)
-        code = errors.NONE
-        if asked.name not in topics:
-            code = errors.UNKNOWN_TOPIC_OR_PARTITION
-        elif group.is_subscribed(asked.name):
-            code = errors.GROUP_SUBSCRIBED_TO_TOPIC
+        topic = topics.get(asked.name)
+        subscribed = topic is not None and group.is_subscribed(asked.name)
         for part in asked.partitions:
             partition = part.partition_index
+            code = errors.NONE
+            if topic is None or not 0 <= partition < len(topic.partitions):
+                code = errors.UNKNOWN_TOPIC_OR_PARTITION
+            elif subscribed:
+                code = errors.GROUP_SUBSCRIBED_TO_TOPIC
             told.partitions.append(
                 OffsetDeleteResponsePartition(partition_index=partition, error_code=code)
             )
