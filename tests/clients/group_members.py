@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
@@ -46,6 +47,7 @@ class Member:
         self.read: dict[int, list[int]] = {}  # offsets by partition, in their order
         self.committed: dict[int, int] = {}
         self.is_gone = False
+        self.killed_at: float | None = None
         self.host = host
 
     def on_event(self, event: dict[str, Any]) -> None:
@@ -80,12 +82,6 @@ class Member:
         """The library's own close; a static member stays in its group, as it should."""
         self.host.call("close_member", member=self.name)
 
-    def kill(self) -> None:
-        """SIGKILL for the process, which only this member should live in."""
-        self.host.close()
-        self.is_gone = True
-        self.owned.clear()
-
 
 class Hosts:
     """Driver processes on one broker: a shared one for each runtime, others for who gets killed."""
@@ -119,6 +115,16 @@ class Hosts:
         host = self._open(_runtime(kind))
         self._own.append(host)
         return host
+
+    def kill(self, host: DrivenClient) -> None:
+        """SIGKILL for a process of `own`, and all its members."""
+        now = time.monotonic()
+        host.close()
+        for member in self._members.values():
+            if member.host is host and not member.is_gone:
+                member.killed_at = now
+                member.is_gone = True
+                member.owned.clear()
 
     def add(self, name: str, kind: str, instance: str | None, host: DrivenClient | None) -> Member:
         place = host or self.shared(_runtime(kind))

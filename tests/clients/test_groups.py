@@ -131,7 +131,7 @@ def test_the_others_take_over_from_one_that_crashes(kind: str, make_group: MakeG
     group.wait_read(range(15), survivor, victim)
     survivor.commit()
     lost = sorted(victim.owned)
-    victim.kill()
+    group.hosts.kill(victim.host)
     group.wait_shared(survivor)
     # What the victim had read and not committed is read again, and nothing else.
     group.wait(lambda: survivor.read_count() >= 2 * 15 + 2 * 5, "read again")
