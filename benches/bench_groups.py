@@ -30,7 +30,6 @@ REQUESTS = 4_000
 WARMUP_REQUESTS = 40_000
 MEMBERS = 1_000
 GROUPS = 20
-INTERVAL_S = 3.0
 WATCH_S = 5.0
 REBALANCE_MEMBERS = 100
 OPTIONS = ("-o", "group.initial.rebalance.delay.ms=0", "-o", "max.connections.per.ip=100000")
@@ -182,22 +181,35 @@ def crowd(
         group_driver.close(members)
 
 
-@pytest.mark.parametrize("side", SIDES)
-def test_heartbeats_cpu_share(
-    row: Any, record_value: Any, servers: dict[str, Server],
-    crowd: dict[str, list[group_driver.Member]], side: str,
+# What members do by themselves, and how often: Kafka's defaults for clients.
+HABITS = {
+    f"heartbeats of {MEMBERS:,} members, one in 3 s, share of a core": (HEARTBEAT, 3.0, "<= 3 %"),
+    f"commits of {MEMBERS:,} members, one in 5 s, share of a core": (COMMIT, 5.0, "<= 3 %"),
+}
+
+
+@pytest.mark.parametrize("side", [*SIDES, ECHO_SIDE])
+@pytest.mark.parametrize("name", HABITS)
+def test_share_of_a_core(
+    row: Any, record_value: Any, servers: dict[str, Server], echo: dict[str, Server],
+    crowd: dict[str, list[group_driver.Member]], name: str, side: str,
 ) -> None:  # fmt: skip
-    """Each member every 3 s, spread evenly, over a connection of its own."""
-    row(f"heartbeats of {MEMBERS:,} members, share of a core", side,
-        target="<= 3 %" if side == "ours" else None)  # fmt: skip
-    members = crowd[side]
-    frames = [member.heartbeat_frame() for member in members]
-    sockets = sockets_of(members)
-    group_driver.paced(sockets, frames, INTERVAL_S, 1.0)
-    before, begin = cpu_us(servers[side].pid), time.perf_counter()
-    group_driver.paced(sockets, frames, INTERVAL_S, WATCH_S)
-    seconds = time.perf_counter() - begin
-    record_value(100 * (cpu_us(servers[side].pid) - before) / 1e6 / seconds, "%")
+    """Every member over a connection of its own, spread evenly: nothing comes in bunches."""
+    kind, interval_s, target = HABITS[name]
+    row(name, side, target=target if side == "ours" else None)
+    members = crowd["ours" if side == ECHO_SIDE else side]
+    frames = frames_of(kind, members)
+    server = echo[kind] if side == ECHO_SIDE else servers[side]
+    with ExitStack() as stack:
+        sockets = sockets_of(members)
+        if side == ECHO_SIDE:
+            opened = stack.enter_context(driver.connections(server.port, len(members), 1 << 16))
+            sockets = [connection.socket for connection in opened]
+        group_driver.paced(sockets, frames, interval_s, 1.0)
+        before, begin = cpu_us(server.pid), time.perf_counter()
+        group_driver.paced(sockets, frames, interval_s, WATCH_S)
+        seconds = time.perf_counter() - begin
+        record_value(100 * (cpu_us(server.pid) - before) / 1e6 / seconds, "%")
 
 
 @pytest.fixture(scope="module")

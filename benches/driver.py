@@ -140,8 +140,10 @@ def one_each(connections: Sequence[Connection], frame: bytes, count: int) -> Non
 
 
 @contextlib.contextmanager
-def connections(port: int, count: int) -> Iterator[list[Connection]]:
-    opened = [Connection(port) for _ in range(count)]
+def connections(
+    port: int, count: int, buffer_bytes: int = BUFFER_BYTES
+) -> Iterator[list[Connection]]:
+    opened = [Connection(port, buffer_bytes) for _ in range(count)]
     try:
         yield opened
     finally:
