@@ -6,11 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from kbroker.cli import consume as consume_module
 from kbroker.cli.consume import Ends
 from kbroker.cli.main import main
 
@@ -168,6 +172,18 @@ def test_when_the_end_is_reached() -> None:
     member.on_assign([])  # more members than partitions
     assert member.reached
     assert not Ends({}, wanted=False).reached
+
+
+def test_a_broker_that_is_gone_cannot_hold_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaving a group asks the coordinator, and the client would ask for ever."""
+    monkeypatch.setattr(consume_module, "CLOSE_S", 0.01)
+    answers = threading.Event()
+    stuck: Any = SimpleNamespace(close=answers.wait)
+    assert not consume_module._close(stuck)
+    answers.set()
+    done: Any = SimpleNamespace(close=lambda: None)
+    monkeypatch.setattr(consume_module, "CLOSE_S", 60)
+    assert consume_module._close(done)
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 NO_GROUP = "kcore-consume"  # the client wants a name; nothing is ever committed under it
 BATCH_MAX = 1000
 WAIT_S = 0.2  # how long an end by signal may take
+CLOSE_S = 5.0
 
 
 class Isolation(StrEnum):
@@ -123,7 +125,9 @@ def consume(
         told.armed = True
         pump(consumer, formatter, ends, stop, count, store=group is not None)
     finally:
-        consumer.close()
+        closed = _close(consumer)
+    if not closed:
+        raise Failure(f"{bootstrap} does not answer: what was read last may not be committed")
 
 
 app = console.single(consume)
@@ -148,6 +152,14 @@ def _partitions(text: str | None) -> tuple[int, ...] | None:
         return None if text is None else tuple(parse_partitions(text))
     except ValueError as wrong:
         raise usage(f"--partition: {wrong}") from None
+
+
+def _close(consumer: Consumer) -> bool:
+    """Commits and leaves; False when no broker answers. The client would wait for one for ever."""
+    leaving = threading.Thread(target=consumer.close, daemon=True)
+    leaving.start()
+    leaving.join(CLOSE_S)
+    return not leaving.is_alive()
 
 
 class Stop:
