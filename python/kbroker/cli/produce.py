@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from kbroker.base.clock import Clock
 from kbroker.cli import console
 from kbroker.cli.connection import (
     BOOTSTRAP,
@@ -197,6 +198,23 @@ class Reader:
         return parse_line(text, self._separator, null_value=self._null_value)
 
 
+class Pace:
+    """When records are due. The first one starts the clock; one that is late does not make the
+    others late."""
+
+    def __init__(self, rate: float, clock: Clock) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._started_ms: int | None = None
+
+    def wait_s(self, sent: int) -> float:
+        """How long until the record after `sent` others; not above 0 when it is due."""
+        now_ms = self._clock.monotonic_ms()
+        if self._started_ms is None:
+            self._started_ms = now_ms
+        return (self._started_ms + sent * 1000 / self._rate - now_ms) / 1000
+
+
 class Sender:
     """A producer that counts what it sent and what was refused."""
 
@@ -209,8 +227,8 @@ class Sender:
         self._key = key
         self._headers = headers
         self._partition = partition
-        self._rate = rate
         self._clock = SystemClock()
+        self._pace = None if rate is None else Pace(rate, self._clock)
         self._producer = open_producer(connection, compression, acks, self._on_delivery)
         self.count = 0
         self.size = 0
@@ -222,8 +240,9 @@ class Sender:
             self._refused[reason(error)] += 1
 
     def send(self, record: Record) -> None:
-        if self._rate is not None:
-            self._pace(self._rate)
+        if self._pace is not None:
+            while (wait_s := self._pace.wait_s(self.count)) > 0:
+                self._producer.poll(wait_s)
         key = record.key if record.key is not None else self._key
         headers = [*record.headers, *self._headers]
         more: dict[str, Any] = {"headers": headers} if headers else {}
@@ -250,11 +269,6 @@ class Sender:
             except KafkaException as refused:
                 self._refused[reason(refused.args[0])] += 1
                 return
-
-    def _pace(self, rate: float) -> None:
-        due_ms = self._started_ms + self.count * 1000 / rate
-        while (wait_ms := due_ms - self._clock.monotonic_ms()) > 0:
-            self._producer.poll(wait_ms / 1000)
 
     def flush(self) -> None:
         """Until everything is delivered or refused; Ctrl-C gives up what is left."""
