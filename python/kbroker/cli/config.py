@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
@@ -117,7 +118,7 @@ def change(
         return
     from confluent_kafka.admin import AlterConfigOpType, ConfigEntry
 
-    resource = _resource(what, name)
+    resource = _resource(connection, what, name)
     for key, value in values.items():
         operation = AlterConfigOpType.SET
         resource.add_incremental_config(ConfigEntry(key, value, incremental_operation=operation))
@@ -133,16 +134,26 @@ def _described(connection: Connection, what: str, name: str) -> Mapping[str, Any
     """Entries by key, each with value, source, is_sensitive, is_read_only."""
     if _is_all_brokers(what, name):
         return _all_brokers(connection)
-    resource = _resource(what, name)
+    resource = _resource(connection, what, name)
     future = connection.admin().describe_configs([resource])[resource]
     entries: Mapping[str, Any] = connection.wait(f"{what} {name}", future)
     return entries
 
 
-def _resource(what: str, name: str) -> Any:
+def _resource(connection: Connection, what: str, name: str) -> Any:
     from confluent_kafka.admin import ConfigResource, ResourceType
 
+    if what == What.BROKER:
+        _refuse_absent_broker(connection, name)
     return ConfigResource(getattr(ResourceType, _RESOURCES[what]), name)
+
+
+def _refuse_absent_broker(connection: Connection, name: str) -> None:
+    """A broker is asked itself, and the client would wait for it to turn up."""
+    if not re.fullmatch(r"\d{1,9}", name, re.ASCII):
+        raise usage(f"broker {name}: must be its id, or {_ALL_BROKERS} for all brokers")
+    if int(name) not in connection.cluster(connection.admin()).brokers:
+        raise console.Failure(f"there is no broker {name} (kcore cluster info shows all)")
 
 
 # The defaults of all brokers, a resource without a name

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from kbroker.cli.addresses import parse_bootstrap
 from kbroker.cli.console import Failure, usage
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ class Connection:
     def __init__(
         self, bootstrap: str = BOOTSTRAP, properties: Iterable[str] = (), timeout_s: float = 10.0
     ) -> None:
+        try:
+            parse_bootstrap(bootstrap)
+        except ValueError as wrong:
+            raise usage(f"--bootstrap: {wrong}") from None
+        if not timeout_s > 0:
+            raise usage("--timeout must be above 0")
         self.bootstrap = bootstrap
         self.timeout_s = timeout_s
         self._properties = dict(pairs(properties, "-X"))
@@ -82,10 +89,9 @@ class Connection:
         """Metadata; Failure when no broker answers."""
         from confluent_kafka import KafkaException
 
+        asked = () if topic is None else (topic,)
         try:
-            if topic is None:
-                return client.list_topics(timeout=self.timeout_s)
-            return client.list_topics(topic, timeout=self.timeout_s)
+            return interruptible(lambda: client.list_topics(*asked, timeout=self.timeout_s))
         except KafkaException as failed:
             raise self.failure(failed, "reaching the broker") from None
 
@@ -110,7 +116,26 @@ class Connection:
                 f"no broker answers at {self.bootstrap}: is `kcore serve` running there? "
                 "(--bootstrap HOST:PORT or KCORE_BOOTSTRAP names another)"
             )
-        return Failure(f"{what}: {error.str()} ({error.name()})")
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return Failure(f"{what}: there is no such topic (kcore topic list shows all)")
+        return Failure(f"{what}: {error.str().removeprefix('Broker: ')} ({error.name()})")
+
+
+def interruptible(call: Callable[[], R]) -> R:
+    """The result of a call that waits in C, where Python hears of no Ctrl-C: a thread waits."""
+    from concurrent.futures import Future
+    from threading import Thread
+
+    future: Future[R] = Future()
+
+    def wait() -> None:
+        try:
+            future.set_result(call())
+        except Exception as failed:
+            future.set_exception(failed)
+
+    Thread(target=wait, daemon=True).start()
+    return future.result()
 
 
 def pairs(words: Iterable[str], option: str) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ progress bars are for terminals only; NO_COLOR is honored.
 from __future__ import annotations
 
 import json
-import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FAILED = 1
+INTERRUPTED = 130  # 128 + SIGINT
+TERMINATED = 143  # 128 + SIGTERM
 
 
 class Output(StrEnum):
@@ -61,19 +63,34 @@ def single(function: Callable[..., Any]) -> typer.Typer:
 
 
 def run(app: typer.Typer, name: str, words: Sequence[str]) -> int:
-    """Runs `kcore NAME WORDS` and returns its exit code."""
+    """Runs `kcore NAME WORDS` and returns its exit code. SIGTERM ends a command as Ctrl-C does:
+    in order, with what it began undone or finished."""
+    terminated = False
+
+    def on_sigterm(_number: int, _frame: Any) -> None:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        code = _run(app, name, words)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    return TERMINATED if terminated and code == INTERRUPTED else code
+
+
+def _run(app: typer.Typer, name: str, words: Sequence[str]) -> int:
     try:
         app(args=list(words), prog_name=f"kcore {name}")
     except SystemExit as ended:
         code = ended.code
         if code and _nobody_reads(ended):
-            return _end_quietly()
+            raise BrokenPipeError from None
         return code if isinstance(code, int) else FAILED if code else 0
     except Failure as failed:
         complain(str(failed))
         return FAILED
-    except BrokenPipeError:
-        return _end_quietly()
     return 0
 
 
@@ -85,12 +102,6 @@ def _nobody_reads(ended: BaseException | None) -> bool:
             return True
         ended = ended.__context__
     return False
-
-
-def _end_quietly() -> int:
-    # Python flushes at exit and would complain, so its standard output is pointed elsewhere.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 0
 
 
 def complain(text: str) -> None:

@@ -216,7 +216,14 @@ def _show(group: Any, rows: list[_Row], members: bool) -> None:
             for row in rows
         ],
     )  # fmt: skip
-    console.say(f"lag in all: {sum(row.lag for row in rows if row.lag is not None):,}")
+    console.say(_lag_line([row.lag for row in rows]))
+
+
+def _lag_line(lags: Sequence[int | None]) -> str:
+    """Where nothing is committed nobody knows how far a reader is: that is not a lag of 0."""
+    line = f"lag in all: {sum(lag for lag in lags if lag is not None):,}"
+    unknown = lags.count(None)
+    return f"{line}, without {unknown} of unknown lag" if unknown else line
 
 
 def _member_row(member: Any) -> tuple[Any, ...]:

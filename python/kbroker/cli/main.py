@@ -8,6 +8,7 @@ this module and `serve` do with the standard library, and the others use typer a
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -64,6 +65,8 @@ exit codes: 0 stopped, 1 could not start or stop well, 2 wrong call or configura
 _MODULES = {name: module for name, _, module in COMMANDS if module}
 _HELP = ("-h", "--help", "help")
 
+INTERRUPTED = 130  # 128 + SIGINT
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command. Returns the exit code."""
@@ -82,8 +85,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = _MODULES.get(name)
     if module is None:
         return _usage(f"there is no command {name!r}{_meant(name)} (kcore --help lists them)")
-    code: int = import_module(module).main(rest)
+    return _run(module, rest)
+
+
+def _run(module: str, words: Sequence[str]) -> int:
+    """Runs a command; how input and output end it is the same for all."""
+    try:
+        try:
+            code: int = import_module(module).main(words)
+        finally:
+            sys.stdout.flush()  # what cannot be written is found out here, not while Python exits
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever reads has enough: kcore ... | head
+        _drop_output()
+        return 0
+    except OSError as failed:
+        _drop_output()
+        where = failed.filename or "reading or writing"
+        sys.stderr.write(f"kcore: {where}: {failed.strerror or failed}\n")
+        return 1
     return code
+
+
+def _drop_output() -> None:
+    """Python would try again to write what is left when it exits, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def help_text() -> str:
