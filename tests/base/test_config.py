@@ -152,6 +152,7 @@ def test_file_then_environment_then_overrides(tmp_path: Path) -> None:
         env={
             "KCORE_LOG_SEGMENT_BYTES": "4000",
             "KCORE_FETCH_MAX_BYTES": "1",
+            "KCORE_BOOTSTRAP": "127.0.0.1:9092",
             "KCORE_DEBUG": "1",
             "HOME": "/",
         },

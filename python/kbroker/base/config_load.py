@@ -12,8 +12,9 @@ from kbroker.base.config_types import ConfigError, Key, unknown_key
 from kbroker.base.properties import parse_properties
 
 ENV_PREFIX = "KCORE_"
-# Variables with our prefix that are not configuration: KCORE_DEBUG belongs to the build.
-_OTHER_VARIABLES = frozenset({"KCORE_DEBUG"})
+# Variables with our prefix that are not configuration: where the tools of the command line find a
+# broker, and the build's debug switch.
+_OTHER_VARIABLES = frozenset({"KCORE_BOOTSTRAP", "KCORE_DEBUG"})
 
 
 def load_static(
