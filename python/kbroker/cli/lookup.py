@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from kbroker.cli.console import Failure
 from kbroker.cli.positions import Kind, Position, Selected
+from kbroker.host.clock import SystemClock
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from kbroker.cli.connection import Connection
 
 Part = tuple[str, int]
+ASK_AGAIN_S = 0.1
 
 
 def select(connection: Connection, client: Any, selected: Iterable[Selected]) -> list[Part]:
@@ -35,19 +38,44 @@ def select(connection: Connection, client: Any, selected: Iterable[Selected]) ->
 def offsets(
     connection: Connection, admin: AdminClient, parts: Iterable[Part], spec: Any
 ) -> dict[Part, int]:
-    """What ListOffsets says of each partition by one spec; -1 where it says nothing."""
+    """What ListOffsets says of each partition by one spec; -1 where it says nothing.
+
+    With Apache Kafka a topic can be seen a moment before its partitions are led: who asks then is
+    told so, and asks again.
+    """
     from confluent_kafka import TopicPartition
 
+    clock = SystemClock()
+    deadline_ms = clock.monotonic_ms() + connection.timeout_s * 1000
     where = [TopicPartition(topic, index) for topic, index in parts]
-    if not where:
-        return {}
-    futures = admin.list_offsets(dict.fromkeys(where, spec), request_timeout=connection.timeout_s)
-    return {
-        (part.topic, part.partition): connection.wait(
-            f"offsets of {part.topic}-{part.partition}", future
-        ).offset
-        for part, future in futures.items()
-    }
+    found: dict[Part, int] = {}
+    while where:
+        wanted = dict.fromkeys(where, spec)
+        futures = admin.list_offsets(wanted, request_timeout=connection.timeout_s)
+        where = []
+        for part, future in futures.items():
+            if clock.monotonic_ms() < deadline_ms and _is_not_led_yet(future, connection.timeout_s):
+                where.append(part)
+                continue
+            told = connection.wait(f"offsets of {part.topic}-{part.partition}", future)
+            found[part.topic, part.partition] = told.offset
+        if where:
+            Event().wait(ASK_AGAIN_S)
+    return found
+
+
+def _is_not_led_yet(future: Any, timeout_s: float) -> bool:
+    from confluent_kafka import KafkaError, KafkaException
+
+    try:
+        failed = future.exception(timeout_s)
+    except TimeoutError:
+        return False
+    return isinstance(failed, KafkaException) and failed.args[0].code() in (
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    )
 
 
 class Bounds:

@@ -262,22 +262,11 @@ def _offsets(
     connection: Connection, admin: AdminClient, partitions: dict[str, Any]
 ) -> dict[str, dict[int, tuple[int, int]]]:
     """(start, end) of each partition."""
-    from confluent_kafka import TopicPartition
-    from confluent_kafka.admin import OffsetSpec
+    from kbroker.cli.lookup import Bounds
 
-    where = [TopicPartition(name, index) for name, found in partitions.items() for index in found]
-    bounds = []
-    make: Any = OffsetSpec  # its constructors have no types
-    for spec in (make.earliest(), make.latest()):
-        found: dict[tuple[str, int], int] = {}
-        if where:
-            futures = admin.list_offsets(dict.fromkeys(where, spec))
-            for part, future in futures.items():
-                what = f"the offsets of {part.topic}-{part.partition}"
-                found[part.topic, part.partition] = connection.wait(what, future).offset
-        bounds.append(found)
-    starts, ends = bounds
+    parts = [(name, index) for name, found in partitions.items() for index in found]
+    bounds = Bounds(connection, admin, parts)
     return {
-        name: {index: (starts[name, index], ends[name, index]) for index in found}
+        name: {index: (bounds.low[name, index], bounds.high[name, index]) for index in found}
         for name, found in partitions.items()
     }
