@@ -305,19 +305,32 @@ def test_who_is_removed_by_instance_id_is_not_named(kit: ConsumerKit) -> None:
     kit.client("a", "t")
     s = ClassicClient(kit, "s", "t", instance="i")
     assert s.join() == errors.NONE
-    request = LeaveGroupRequest(group_id="g", members=[MemberIdentity(group_instance_id="i")])
+    request = LeaveGroupRequest(group_id="g", members=[MemberIdentity(group_instance_id="i")] * 2)
     told = kit.write(lambda shard: op_leave(shard, s.caller, request)).result()
-    assert [(each.member_id, each.error_code) for each in told.members] == [("", errors.NONE)]
+    assert [(each.member_id, each.error_code) for each in told.members] == [("", errors.NONE)] * 2
     assert set(kit.group().members) == {"a"}
+
+
+def test_a_classic_member_hears_of_an_assignment_when_there_is_one(kit: ConsumerKit) -> None:
+    """What a member leaves behind is shared out when a member of the new protocol asks."""
+    a = kit.client("a", "t")
+    kit.client("b", "t")
+    c = ClassicClient(kit, "c", "t")
+    assert (c.join(), c.sync()) == (errors.NONE, errors.NONE)
+    kit.heartbeat("b", -1)
+    assert (c.beat(), c.sync()) == (errors.NONE, errors.NONE)
+    a.beat()
+    assert (c.beat(), c.sync()) == (errors.REBALANCE_IN_PROGRESS, errors.REBALANCE_IN_PROGRESS)
 
 
 def test_a_group_of_classic_members_alone_is_classic_when_one_leaves(kit: ConsumerKit) -> None:
     """A member may join with the classic protocol under the id that it had in the other."""
-    kit.client("a", "t")
+    kit.join("a", "t", server_assignor="range")
     a, b = ClassicClient(kit, "a", "t"), ClassicClient(kit, "b", "t")
     a.member_id = "a"
     assert (a.join(), b.join()) == (errors.NONE, errors.NONE)
     assert kit.group().member("a").is_classic
+    assert kit.group().member("a").assignor == "range"
     assert b.leave() == errors.NONE
     assert set(classic(kit).members) == {"a"}
 
@@ -335,8 +348,9 @@ def test_a_member_id_is_given_out_before_the_subscription_is_read(kit: ConsumerK
     told = kit.write(lambda shard: op_join(shard, c.caller, request)).result()
     assert told.error_code == errors.MEMBER_ID_REQUIRED
     request.member_id = told.member_id
-    refused = kit.write(lambda shard: op_join(shard, c.caller, request)).error
-    assert refused is not None and refused.code == errors.INCONSISTENT_GROUP_PROTOCOL
+    refused = kit.write(lambda shard: op_join(shard, c.caller, request)).result()
+    assert refused.error_code == errors.INCONSISTENT_GROUP_PROTOCOL
+    assert refused.member_id == "", "as Kafka tells it"
     assert set(kit.group().members) == {"a"}
 
 

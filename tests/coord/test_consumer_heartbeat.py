@@ -373,6 +373,39 @@ def test_an_instance_id_that_is_in_use(kit: ConsumerKit) -> None:
     kit.join("b", "t", instance_id="i")
 
 
+def test_an_instance_id_that_a_member_had_is_free(kit: ConsumerKit) -> None:
+    """Kafka keeps the old one for ever, and refuses it with UNKNOWN_MEMBER_ID."""
+    kit.join("a", "t", instance_id="i")
+    kit.join("a", "t", instance_id="j")
+    assert dict(kit.group().statics) == {"j": "a"}
+    kit.join("b", "t", instance_id="i")
+    kit.heartbeat("a", -1, instance_id="j")
+    kit.join("c", "t", instance_id="j")
+    assert dict(kit.group().statics) == {"i": "b", "j": "c"}
+
+
+def test_a_member_takes_the_place_of_a_static_one_that_is_away(kit: ConsumerKit) -> None:
+    kit.client("s", "t", instance_id="i")
+    kit.client("a", "t")
+    kit.heartbeat("s", -2, instance_id="i")
+    a = kit.client("a", "t", instance_id="i")
+    a.beat()
+    assert set(kit.group().members) == {"a"}
+    assert a.owned == {"t": {0, 1, 2, 3}}
+    check_owners(kit.group())
+
+
+def test_who_is_giving_up_gives_up_topics_that_it_left_at_once(kit: ConsumerKit) -> None:
+    kit.topics(t=4, u=2)
+    kit.client("a", "t", "u")
+    kit.client("b", "t")
+    assert owned_of(kit.heartbeat("a", 1)) == {"t": {0}, "u": {0, 1}}
+    told = kit.heartbeat("a", 1, subscribed_topic_names=["t"])
+    assert (told.member_epoch, owned_of(told)) == (1, {"t": {0}})
+    assert set(kit.member("a").pending[topic_id("u")]) == {0, 1}
+    check_owners(kit.group())
+
+
 def test_a_static_member_that_does_not_come_back_is_taken_out(kit: ConsumerKit) -> None:
     kit.join("a", "t", instance_id="i")
     kit.heartbeat("a", -2, instance_id="i")

@@ -56,7 +56,10 @@ def test_what_must_go_is_asked_for_in_the_old_epoch() -> None:
     m = member(member_epoch=4, previous_member_epoch=3, assigned=held(2, 1, 2))
     stepped = reconcile(m, 5, target(2, 3), free, None)
     assert stepped == m._replace(
-        state=UNREVOKED_PARTITIONS, assigned=held(2, 2), pending=held(2, 1)
+        previous_member_epoch=4,
+        state=UNREVOKED_PARTITIONS,
+        assigned=held(2, 2),
+        pending=held(2, 1),
     )
     # Nothing happens until the member says what it has, without what it gave up.
     assert reconcile(stepped, 5, target(2, 3), free, None) is stepped
@@ -76,13 +79,12 @@ def test_who_has_given_up_before_being_asked_goes_on_at_once() -> None:
     assert (stepped.state, stepped.member_epoch, stepped.pending) == (STABLE, 5, {})
 
 
-def test_more_to_revoke_is_asked_for_in_the_next_epoch() -> None:
+def test_more_to_revoke_is_asked_for_in_the_same_epoch() -> None:
     m = member(
         member_epoch=4, state=UNREVOKED_PARTITIONS, assigned=held(2, 2, 3), pending=held(2, 1)
     )
     stepped = reconcile(m, 7, target(3), free, {T: [2, 3]})
     assert stepped == m._replace(
-        member_epoch=5,
         previous_member_epoch=4,
         state=UNREVOKED_PARTITIONS,
         assigned=held(2, 3),
@@ -102,6 +104,8 @@ def test_a_partition_that_somebody_has_is_waited_for_in_the_new_epoch() -> None:
         state=UNRELEASED_PARTITIONS,
         assigned={T: {1: 2, 2: 5}},
     )
+    # It asked in the new epoch, so the one before is over.
+    stepped = stepped._replace(previous_member_epoch=5)
     assert reconcile(stepped, 5, target(1, 2, 3), owner_of, None) == stepped
     assert not is_reconciled(stepped, 5)
     done = reconcile(stepped, 5, target(1, 2, 3), free, None)

@@ -100,6 +100,7 @@ def test_what_a_sync_must_say(kit: GroupKit) -> None:
     leader.join()
     assert kit.state is State.PREPARING
     assert code(follower.sync()) == errors.REBALANCE_IN_PROGRESS
+    assert code(follower.sync(protocol_name="sticky")) == mismatch
     follower.leave()
     leader.leave()
     assert kit.state is State.EMPTY

@@ -230,14 +230,18 @@ class Talk:
 
     def pulse(
         self, client: str, group: str, member: str, epoch: int, *, version: int = 1,
-        owned: Sequence[tuple[str, Sequence[int]]] | None = None,
+        owned: Sequence[tuple[str, Sequence[int]] | heartbeat_schema.TopicPartitions] | None = None,
         names: Sequence[str] | None = None, **rest: Any,
     ) -> Any:  # fmt: skip
-        """ConsumerGroupHeartbeat. `owned`: names and partitions."""
+        """ConsumerGroupHeartbeat. `owned`: names and partitions, OWNED or BEFORE."""
         if owned is not None:
             rest["topic_partitions"] = [
-                heartbeat_schema.TopicPartitions(topic_id=topic_id(name), partitions=list(numbers))
-                for name, numbers in owned
+                each
+                if isinstance(each, heartbeat_schema.TopicPartitions)
+                else heartbeat_schema.TopicPartitions(
+                    topic_id=topic_id(each[0]), partitions=list(each[1])
+                )
+                for each in owned
             ]
         if names is not None:
             rest["subscribed_topic_names"] = list(names)

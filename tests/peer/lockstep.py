@@ -15,6 +15,7 @@ a group's lead is what Kafka's count is ahead, until the group is made anew.
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import struct
@@ -26,8 +27,14 @@ from kbroker.base import errors
 from kbroker.coord.group.consumer_protocol import decode_assignment
 from kbroker.wire import apis, messages
 from kbroker.wire.header import encode_request_header, response_header
+from kbroker.wire.schema.consumer_group_heartbeat import (
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse,
+    TopicPartitions,
+)
 from kbroker.wire.schema.create_topics import CreatableTopic, CreateTopicsRequest
 from kbroker.wire.schema.find_coordinator import FindCoordinatorRequest
+from kbroker.wire.schema.join_group import JoinGroupResponse
 from kbroker.wire.schema.list_groups import ListGroupsRequest, ListGroupsResponse
 from kbroker.wire.schema.metadata import MetadataRequest
 from kbroker.wire.schema.sync_group import SyncGroupResponse
@@ -54,6 +61,12 @@ _LOADING: Final = (
     errors.COORDINATOR_NOT_AVAILABLE,
     errors.NOT_COORDINATOR,
 )
+
+# An id of which it is not known yet which one it is at the other broker.
+_MADE_UP: Final = re.compile(r"^[\w-]{22}$|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+# In a heartbeat's partitions: what the broker gave the member last, and what before that.
+OWNED: Final = TopicPartitions(topic_id=b"what it was given")
+BEFORE: Final = TopicPartitions(topic_id=b"what it had before")
 
 
 def topic_id(name: str) -> bytes:
@@ -110,6 +123,7 @@ class Side:
         self.told: list[tuple[str, Any]] = []
         self.names: dict[Any, Any] = {}  # what the broker says -> what both say
         self.own: dict[Any, Any] = {}  # the way back
+        self.given: dict[tuple[str, str], list[list[TopicPartitions]]] = {}
         self.leads: dict[str, int] = {}  # group -> how far its epochs are ahead
         self._prepare()
 
@@ -161,6 +175,15 @@ class Side:
             if answer is not None:
                 self.told.append((waiting[sock], answer))
 
+    def note(self, group: str, answer: Any) -> None:
+        """What a member is given from now on."""
+        if isinstance(answer, ConsumerGroupHeartbeatResponse) and answer.assignment is not None:
+            before = self.given.get((group, answer.member_id or ""), [[]])
+            self.given[group, answer.member_id or ""] = [
+                answer.assignment.topic_partitions,
+                before[0],
+            ]
+
     def _prepare(self) -> None:
         asked = FindCoordinatorRequest(coordinator_keys=["g"])
         self._until(
@@ -182,6 +205,19 @@ class Side:
         for name, number in self._topic_ids().items():
             self.own[topic_id(name)] = number
             self.names[number] = topic_id(name)
+        self._until(self._coordinator_sees_topics)
+
+    def _coordinator_sees_topics(self) -> bool:
+        """Kafka's learns of topics a little later than clients do."""
+        told = self.call(
+            apis.CONSUMER_GROUP_HEARTBEAT,
+            1,
+            ConsumerGroupHeartbeatRequest(
+                group_id="ready", member_id="m", rebalance_timeout_ms=60_000, topic_partitions=[],
+                subscribed_topic_names=[name for name, _ in TOPICS],
+            ),
+        )  # fmt: skip
+        return told.assignment is not None and len(told.assignment.topic_partitions) == len(TOPICS)
 
     def _topic_ids(self) -> dict[str, bytes]:
         found = self.call(apis.METADATA, 12, MetadataRequest(topics=None))
@@ -203,7 +239,9 @@ class Pair:
         self.ours = Side(ours)
         self.differences: list[str] = []
         self.history: list[str] = []
+        self.parted = False  # the two made a choice that is free: they go on differently
         self.counts = False  # compares how many partitions a member has, not which
+        self.last: dict[str, Any] = {}  # what the last step told, by client
         self._made = 0
         self._groups: set[str] = set()
         self._asked: dict[str, str] = {}  # client -> the group that it asked last
@@ -221,6 +259,7 @@ class Pair:
         self.differences = []
         self.history = []
         self.counts = False
+        self.parted = False
         self._groups = set()
         for side in self.sides:
             side.hang_up()
@@ -230,6 +269,7 @@ class Pair:
 
     def drop(self, client: str) -> None:
         """The client's connection ends; another one is made when it is needed."""
+        self.history.append(f"{client} disconnects")
         for side in self.sides:
             side.drop(client)
             side.barrier()
@@ -282,19 +322,41 @@ class Pair:
         for name in sorted({*kafkas, *ours}):
             self._learn(kafkas.get(name), ours.get(name))
             self._count(self._asked.get(name, ""), kafkas.get(name), ours.get(name))
+        for name in ours.keys() & kafkas.keys():
+            if _is_broken(kafkas[name]) and _is_refusal(ours[name]):
+                del kafkas[name], ours[name]
         for said, side, into in ((kafkas, self.kafka, told[0]), (ours, self.ours, told[1])):
             for name, answer in said.items():
                 self._hide_others(answer)
+                side.note(self._asked.get(name, ""), answer)
                 if self.counts:
                     _count_partitions(answer)
                 into[name] = _plain(answer, side, self._asked.get(name, ""))
         found = list(_differing(told[0], told[1], ""))
+        if found and (self._chose_otherwise(kafkas, ours) or _joins_again(kafkas, ours)):
+            self.parted = True
+            found = []
         if found:
             lines = [f"   {where}: Kafka {kafkas}, ours {ours}" for where, kafkas, ours in found]
             step = f"step {len(self.history)}: {self.history[-1]}"
             self.differences.append("\n".join([step, *lines]))
         self.history[-1] += f"\n      {told[1]}"
+        self.last = told[1]
         return told[1]
+
+    def _chose_otherwise(self, kafkas: dict[str, Any], ours: dict[str, Any]) -> bool:
+        """When a leader leaves, Kafka takes the next from a hash map, we whoever joined first; it
+        is alike with protocols that have as many votes."""
+        if kafkas.keys() != ours.keys():
+            return False
+        for name, mine in ours.items():
+            if isinstance(mine, JoinGroupResponse) and not mine.error_code:
+                theirs = kafkas[name]
+                leaders = self.kafka.names.get(theirs.leader), self.ours.names.get(mine.leader)
+                same = leaders[0] == leaders[1] and theirs.protocol_name == mine.protocol_name
+                if theirs.generation_id == mine.generation_id and not same:
+                    return True
+        return False
 
     def _hide_others(self, answer: Any) -> None:
         """Groups of former scripts are not what this one is about."""
@@ -310,17 +372,18 @@ class Pair:
 
     def _learn(self, kafkas: Any, ours: Any) -> None:
         """Gives the ids that the brokers made up for one member a name."""
-        theirs, mine = list(_members(kafkas)), list(_members(ours))
-        theirs = [each for each in theirs if each[-1] not in self.kafka.names]
-        mine = [each for each in mine if each[-1] not in self.ours.names]
-        if [each[:-1] for each in theirs] != [each[:-1] for each in mine]:
-            return
-        for (*_, kafka), (*_, own) in zip(theirs, mine, strict=True):
-            if kafka == own or kafka in self.kafka.names or own in self.ours.names:
-                continue  # the client's own choice
+        theirs = {member for member in _members(kafkas) if member[-1] not in self.kafka.names}
+        mine = {member for member in _members(ours) if member[-1] not in self.ours.names}
+        own_choice = theirs & mine
+        theirs, mine = theirs - own_choice, mine - own_choice
+        for known_as in sorted({member[:-1] for member in mine}):
+            kafka_ids = [member[-1] for member in theirs if member[:-1] == known_as]
+            own_ids = [member[-1] for member in mine if member[:-1] == known_as]
+            if len(kafka_ids) != 1 or len(own_ids) != 1:
+                continue
             self._made += 1
             name = f"M{self._made}"
-            for side, known in ((self.kafka, kafka), (self.ours, own)):
+            for side, known in ((self.kafka, kafka_ids[0]), (self.ours, own_ids[0])):
                 side.names[known] = name
                 side.own[name] = known
 
@@ -335,8 +398,27 @@ def _members(answer: Any) -> Iterator[tuple[str, str, str]]:
         for name in answer.__slots__:
             value = getattr(answer, name)
             if isinstance(value, list):
-                found = [member for each in value for member in _members(each)]
-                yield from sorted(found, key=lambda member: member[:-1])
+                for each in value:
+                    yield from _members(each)
+
+
+def _is_broken(answer: Any) -> bool:
+    """An error inside of Kafka, which ours need not imitate if it has one to tell."""
+    return getattr(answer, "error_code", 0) == errors.UNKNOWN_SERVER_ERROR
+
+
+def _is_refusal(answer: Any) -> bool:
+    return getattr(answer, "error_code", 0) not in (errors.NONE, errors.UNKNOWN_SERVER_ERROR)
+
+
+def _joins_again(kafkas: dict[str, Any], ours: dict[str, Any]) -> bool:
+    """A static member repeats its join under its own id (docs/skipped.md, 68)."""
+    codes = {
+        getattr(kafkas.get(name), "error_code", 0)
+        for name, answer in ours.items()
+        if isinstance(answer, ConsumerGroupHeartbeatResponse) and not answer.error_code
+    }
+    return codes == {errors.UNRELEASED_INSTANCE_ID}
 
 
 def _groups_of(request: Struct) -> Iterator[str]:
@@ -365,6 +447,8 @@ def _short(value: Any) -> str:
 def _translated(value: Any, side: Side, group: str = "") -> Any:
     if isinstance(value, Struct):
         group = getattr(value, "group_id", group)
+        if isinstance(value, ConsumerGroupHeartbeatRequest):
+            value = _with_owned(value, side)
         fields = {}
         for name in value.__slots__:
             field = getattr(value, name)
@@ -378,6 +462,22 @@ def _translated(value: Any, side: Side, group: str = "") -> Any:
     if isinstance(value, str | bytes):
         return side.own.get(value, value)
     return value
+
+
+def _with_owned(
+    request: ConsumerGroupHeartbeatRequest, side: Side
+) -> ConsumerGroupHeartbeatRequest:
+    said = request.topic_partitions or []
+    index = 0 if OWNED in said else 1
+    if OWNED not in said and BEFORE not in said:
+        return request
+    member = side.own.get(request.member_id, request.member_id)
+    given = side.given.get((request.group_id, member), [[], []])
+    copy = ConsumerGroupHeartbeatRequest()
+    for name in request.__slots__:
+        setattr(copy, name, getattr(request, name))
+    copy.topic_partitions = given[index]
+    return copy
 
 
 def _count_partitions(answer: Any) -> None:
@@ -411,7 +511,8 @@ def _plain(value: Any, side: Side, group: str) -> Any:
     if isinstance(value, list):
         return sorted((_plain(each, side, group) for each in value), key=repr)
     if isinstance(value, str | bytes):
-        return side.names.get(value, value)
+        named = side.names.get(value, value)
+        return _MADE_UP.sub("...", named) if isinstance(named, str) else named
     return value
 
 

@@ -7,6 +7,7 @@ otherwise on purpose, docs/skipped.md says so.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,6 +17,7 @@ from kbroker.wire.schema.find_coordinator import FindCoordinatorRequest
 from tests.clients.served import ServedBroker
 from tests.peer.group_talk import Talk, assignment, subscription
 from tests.peer.lockstep import Pair
+from tests.peer.random_groups import Walk
 from tests.peers import KafkaProcess, require_peer
 
 pytestmark = pytest.mark.peer
@@ -25,9 +27,12 @@ PROPERTIES = {
     "group.min.session.timeout.ms": "100",
     "group.consumer.assignment.interval.ms": "0",
     "group.consumer.min.assignment.interval.ms": "0",
+    "group.max.size": "10",
+    "group.consumer.max.size": "10",
     "offsets.topic.num.partitions": "1",
     "auto.create.topics.enable": "false",
 }
+STEPS = 80
 ALL_OF_IT = assignment(t=[0, 1, 2, 3])
 
 
@@ -660,3 +665,22 @@ def test_answers_are_kafkas(script: Callable[[Talk], None], pair: Pair) -> None:
     pair.begin()
     script(Talk(pair))
     assert not pair.differences, "\n".join(pair.differences)
+
+
+def walk(pair: Pair, seed: str) -> None:
+    pair.begin()
+    random_walk = Walk(Talk(pair), seed)
+    for _ in range(STEPS):
+        random_walk.step()
+        if pair.parted:
+            return
+        if pair.differences:
+            history = "\n".join(pair.history[-60:])
+            pytest.fail(f"SEED={seed} ({random_walk.mode})\n{history}\n{pair.differences[0]}")
+
+
+def test_random_requests_are_answered_as_kafka_does(pair: Pair) -> None:
+    """`KCORE_GROUP_SEEDS=100-200` runs these seeds, `KCORE_GROUP_SEEDS=7` one again."""
+    first, _, last = os.environ.get("KCORE_GROUP_SEEDS", "1-40").partition("-")
+    for seed in range(int(first), int(last or first) + 1):
+        walk(pair, str(seed))

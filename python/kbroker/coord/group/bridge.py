@@ -68,7 +68,8 @@ def join(
         draft.put_subscription(updated)
     draft.refresh(subscribed=subscribed)
     draft.retarget()
-    stepped = draft.reconcile(member_id, convert.by_id(subscription.owned, shard.env.image()))
+    owned = convert.by_id(subscription.owned, shard.env.image())
+    stepped = draft.reconcile(member_id, owned, subscribed=subscribed)
     response = JoinGroupResponse(
         member_id=member_id,
         generation_id=stepped.member_epoch,
@@ -150,7 +151,6 @@ def _updated(
         topics=tuple(sorted(set(subscription.topics))),
         regex="",
         rebalance_timeout_ms=max(0, timeout_ms),
-        assignor=None,
         classic=convert.classic_metadata(request.session_timeout_ms, protocols),
     )
 
@@ -199,7 +199,7 @@ def sync(
     ):
         if asked is not None and asked != known:
             raise KafkaError(errors.INCONSISTENT_GROUP_PROTOCOL)
-    if group.epoch > member.member_epoch and member.state != UNREVOKED_PARTITIONS:
+    if group.assignment_epoch > member.member_epoch and member.state != UNREVOKED_PARTITIONS:
         return Result(
             SyncGroupResponse(error_code=errors.REBALANCE_IN_PROGRESS),
             applied=lambda: life.expect_join(shard, group.group_id, member),
@@ -223,12 +223,14 @@ def sync(
 def heartbeat(
     shard: GroupShard, request: HeartbeatRequest, group: ConsumerGroup
 ) -> Result[HeartbeatResponse]:
-    """Sends the member to join when there is an epoch that it has not reached, also because it has
-    to come back without what it was told to give up, or when what it waited for is free."""
+    """Sends the member to join when there is an assignment that it has not reached, also because it
+    has to come back without what it was told to give up, or when what it waited for is free."""
     member = _check_member(group, request.member_id, request.group_instance_id)
     _check_generation(member, request.generation_id)
-    joins = member.member_epoch < group.epoch or (
-        member.state == UNRELEASED_PARTITIONS and not _waits(group, member)
+    joins = (
+        member.member_epoch < _epoch_to_reach(group)
+        or member.state == UNREVOKED_PARTITIONS
+        or (member.state == UNRELEASED_PARTITIONS and not _waits(group, member))
     )
 
     def applied() -> None:
@@ -238,6 +240,15 @@ def heartbeat(
 
     code = errors.REBALANCE_IN_PROGRESS if joins else errors.NONE
     return Result(HeartbeatResponse(error_code=code), applied=applied)
+
+
+def _epoch_to_reach(group: ConsumerGroup) -> int:
+    """That of the latest assignment; of the group when nobody but members of the classic protocol
+    is there to have the next one computed, which a join of theirs does."""
+    if group.epoch == group.assignment_epoch:
+        return group.epoch
+    others = any(not member.is_classic for member in group.members.values())
+    return group.assignment_epoch if others else group.epoch
 
 
 def _waits(group: ConsumerGroup, member: ConsumerMember) -> bool:
@@ -261,8 +272,6 @@ def leave(
         code = errors.NONE
         try:
             member = _find_leaving(group, each)
-            if member.member_id in leaving:
-                code = errors.UNKNOWN_MEMBER_ID
             leaving[member.member_id] = member
         except KafkaError as refused:
             code = refused.code

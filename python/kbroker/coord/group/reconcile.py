@@ -40,9 +40,11 @@ def reconcile(
     target: Assignment,
     owner_of: OwnerOf,
     reported: Reported | None,
+    subscribed: Collection[bytes] | None = None,
 ) -> ConsumerMember:
     """The member after one step, or the same one. `reported` is what it says it has; None when
-    the request did not say. KafkaError FENCED_MEMBER_EPOCH for a member in a state that a newer
+    the request did not say. `subscribed`: ids of the topics that it reads, when the request changed
+    that. KafkaError FENCED_MEMBER_EPOCH for a member in a state that a newer
     broker wrote: it has to begin with nothing."""
     if member.state == STABLE:
         if member.member_epoch == target_epoch:
@@ -50,10 +52,10 @@ def reconcile(
         epoch = member.member_epoch
     elif member.state == UNREVOKED_PARTITIONS:
         if _reports_any(member.pending, reported):
-            return member
-        # It gave up what its epoch asked of it. If there is more to give up, that is asked for in
-        # the next epoch, so that a client can tell the two requests apart.
-        epoch = member.member_epoch + 1
+            return member if subscribed is None else _without_topics(member, subscribed)
+        # There may be more to give up by now: that is asked for in the same epoch, as in Kafka
+        # since 4.3. It is over when the member has what it keeps.
+        epoch = member.member_epoch
     elif member.state == UNRELEASED_PARTITIONS:
         epoch = member.member_epoch
     else:
@@ -100,10 +102,20 @@ def _step(
     )
 
 
-def _at(member: ConsumerMember, epoch: int) -> ConsumerMember:
-    """The member in `epoch`; the one it leaves stays good for a request whose answer was lost."""
-    if epoch == member.member_epoch:
+def _without_topics(member: ConsumerMember, subscribed: Collection[bytes]) -> ConsumerMember:
+    """The member that is giving partitions up gives up all of topics that it does not read, too."""
+    kept = {topic_id: held for topic_id, held in member.assigned.items() if topic_id in subscribed}
+    if len(kept) == len(member.assigned):
         return member
+    pending = {topic_id: dict(held) for topic_id, held in member.pending.items()}
+    for topic_id, held in member.assigned.items():
+        if topic_id not in subscribed:
+            pending.setdefault(topic_id, {}).update(held)
+    return _at(member, member.member_epoch)._replace(assigned=kept, pending=pending)
+
+
+def _at(member: ConsumerMember, epoch: int) -> ConsumerMember:
+    """The member in `epoch`. The one in which it asked stays good for one whose answer was lost."""
     return member._replace(member_epoch=epoch, previous_member_epoch=member.member_epoch)
 
 

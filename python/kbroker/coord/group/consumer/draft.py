@@ -107,19 +107,32 @@ class GroupDraft:
         name = view.assignor_name(offered, offered[0])
         self.add_all(target.plan_target(view, self.env.image(), name, self.env.clock.wall_ms()))
 
-    def reconcile(self, member_id: str, reported: Reported | None) -> ConsumerMember:
-        """One step of the member towards its target. Always the last thing an operation does, so
-        its record is not tried out: a heartbeat that only moves one member copies nothing."""
+    def reconcile(
+        self, member_id: str, reported: Reported | None, *, subscribed: bool
+    ) -> ConsumerMember:
+        """One step of the member towards its target; `subscribed` as of `refresh`. Always the last
+        thing an operation does, so its record is not tried out: a heartbeat that only moves one
+        member copies nothing."""
         view = self.view
         member = view.member(member_id)
         if is_reconciled(member, view.assignment_epoch):
             return member
         stepped = reconcile(
-            member, view.assignment_epoch, view.target(member_id), view.owner_of, reported
+            member,
+            view.assignment_epoch,
+            view.target(member_id),
+            view.owner_of,
+            reported,
+            self._topic_ids(member) if subscribed else None,
         )
         if stepped != member:
             self.records.append(records.current_record(self.group_id, stepped))
         return stepped
+
+    def _topic_ids(self, member: ConsumerMember) -> set[bytes]:
+        topics = self.env.image().topics
+        names = self.view.topics_of(member)
+        return {topics[name].topic_id for name in names if name in topics}
 
     # Leaving
 

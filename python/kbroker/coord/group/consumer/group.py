@@ -128,6 +128,8 @@ class ConsumerGroup:
     ) -> None:
         if generation_or_epoch < 0 and not self.members:
             return
+        if transactional and generation_or_epoch == -1 and not member_id and instance_id is None:
+            return  # a producer of old that does not say for whom it commits
         member = self.member(member_id)
         if not transactional and not member.is_classic and api_version < _COMMIT_WITH_EPOCH_FROM:
             raise KafkaError(
@@ -282,15 +284,21 @@ class ConsumerGroup:
             base = ConsumerMember(member_id) if old is None else old
             member = records.with_subscription(base, value)
             self.members[member_id] = member
+            if base.instance_id != member.instance_id:
+                self._forget_instance(base)
             if member.instance_id is not None:
                 self.statics[member.instance_id] = member_id
         elif old is not None:
             self._own(old, old._replace(assigned=NOTHING_HELD, pending=NOTHING_HELD))
             del self.members[member_id]
-            # A static member's successor may have taken the instance id over.
-            if old.instance_id is not None and self.statics.get(old.instance_id) == member_id:
-                del self.statics[old.instance_id]
+            self._forget_instance(old)
         self._forget_subscriptions()
+
+    def _forget_instance(self, member: ConsumerMember) -> None:
+        """A static member's successor may have taken the instance id over."""
+        instance_id = member.instance_id
+        if instance_id is not None and self.statics.get(instance_id) == member.member_id:
+            del self.statics[instance_id]
 
     def replay_current(
         self, member_id: str, value: schema.ConsumerGroupCurrentMemberAssignmentValue | None

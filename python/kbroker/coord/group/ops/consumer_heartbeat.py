@@ -57,15 +57,17 @@ def op_consumer_heartbeat(
         return _leave(shard, request)
     draft, upgraded = _draft(shard, request)
     reported = _reported(request)
+    was_there = request.member_id in draft.view.members
     member, replaced = _find_member(shard, draft, request, reported)
     known = draft.view.members.get(member.member_id)
     updated = _updated(member, caller, request)
-    subscribed = known is None or _reads_else(member, updated)
+    # A member in the place of another is one less to share with.
+    subscribed = known is None or _reads_else(member, updated) or (was_there and bool(replaced))
     if known is None or updated != member:
         draft.put_subscription(updated)
     draft.refresh(subscribed=subscribed)
     draft.retarget()
-    stepped = draft.reconcile(updated.member_id, reported)
+    stepped = draft.reconcile(updated.member_id, reported, subscribed=subscribed)
     image_version = shard.env.image().version
 
     def applied() -> None:

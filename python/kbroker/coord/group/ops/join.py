@@ -49,7 +49,10 @@ def op_join(shard: GroupShard, caller: Caller, request: JoinGroupRequest) -> Joi
     protocols = _check_request(shard, request)
     found = shard.groups.get(request.group_id)
     if isinstance(found, ConsumerGroup) and not found.is_empty:
-        return bridge.join(shard, caller, request, protocols, found)
+        try:
+            return bridge.join(shard, caller, request, protocols, found)
+        except KafkaError as refused:  # told without the member's id, as by Kafka
+            return Result(JoinGroupResponse(error_code=refused.code))
     group = found if isinstance(found, ClassicGroup) else None
     if group is None and request.member_id:
         raise KafkaError(errors.UNKNOWN_MEMBER_ID)

@@ -41,10 +41,10 @@ def op_sync(shard: GroupShard, caller: Caller, request: SyncGroupRequest) -> Syn
         raise KafkaError(errors.ILLEGAL_GENERATION)
     if _differs(request.protocol_type, group.protocol_type):
         raise KafkaError(errors.INCONSISTENT_GROUP_PROTOCOL)
-    if group.state is State.PREPARING:
-        raise KafkaError(errors.REBALANCE_IN_PROGRESS)
     if _differs(request.protocol_name, group.protocol):
         raise KafkaError(errors.INCONSISTENT_GROUP_PROTOCOL)
+    if group.state is State.PREPARING:
+        raise KafkaError(errors.REBALANCE_IN_PROGRESS)
     if group.state is State.STABLE and group.is_settled:
         return Result(
             _response(group, member.member_id),
