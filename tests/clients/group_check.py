@@ -68,7 +68,11 @@ def check_nothing_is_owned_twice(group: Group) -> int:
         if before.partition != after.partition:
             continue
         count += 1
-        assert before.last_generation < after.first_generation, f"one generation: {before}, {after}"
+        # The same member may get back what it gave up to join again: a classic one in a group of
+        # the new protocol does so in one epoch.
+        if before.member != after.member:
+            is_later = before.last_generation < after.first_generation
+            assert is_later, f"one generation: {before}, {after}"
         # One that the broker threw out may not know it yet, but no generation has two owners.
         if before.ended_by != "lost":
             assert before.end <= after.start, f"at one time: {before}, {after}"

@@ -9,6 +9,7 @@ where a test kills a member.
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +21,10 @@ from tests.clients.driven import ClientError, DrivenClient
 from tests.clients.group_members import (
     CLASSIC_KINDS,
     CONSUMER_KINDS,
+    HEARTBEAT_MS,
     KINDS,
     QUICK,
+    SESSION_MS,
     WAIT_S,
     Group,
     Hosts,
@@ -220,30 +223,34 @@ def moved(member: Member) -> list[tuple[str, set[int]]]:
     return [(event["event"], set(event["partitions"])) for event in member.moves()]
 
 
-def test_kcat_shares_with_others(make_group: MakeGroup, quick_broker: Broker) -> None:
+@pytest.mark.parametrize("crashes", [False, True], ids=["leaves", "crashes"])
+def test_kcat_shares_with_others(
+    crashes: bool, make_group: MakeGroup, quick_broker: Broker
+) -> None:
     require_peer("kcat")
     group = make_group()
     fill(group, 0)
     member = group.join("confluent", commit="each")
     group.wait_read(range(10), member)
+    session_ms = SHORT_MS if crashes else SESSION_MS
     command = ["kcat", "-b", quick_broker.bootstrap, "-G", group.name, "-u", "-q", "-f", "%p %o\n"]
-    command += ["-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms=45000", group.topic]
+    command += ["-X", "auto.offset.reset=earliest", "-X", f"session.timeout.ms={session_ms}"]
+    command += ["-X", f"heartbeat.interval.ms={HEARTBEAT_MS}", group.topic]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as kcat:
         assert kcat.stdout is not None
         group.wait(lambda: len(member.owned) == 2, "kcat has taken its half")
+        its = set(range(4)) - member.owned
         fill(group, 10)
-        lines = [kcat.stdout.readline().split() for _ in range(20)]
-        kcat.terminate()
-        assert kcat.wait(20) == 0
-    its = {int(partition) for partition, _ in lines}
-    assert its == set(range(4)) - set(member.moves()[-1]["partitions"])
-    assert sorted(lines) == [[str(p), str(offset)] for p in sorted(its) for offset in range(10, 20)]
-    # It committed and left: nothing is read again.
+        lines = sorted(kcat.stdout.readline().split() for _ in range(20))
+        assert lines == sorted([str(p), str(o)] for p in its for o in range(10, 20))
+        kcat.send_signal(signal.SIGKILL if crashes else signal.SIGTERM)
+        assert kcat.wait(20) == (-signal.SIGKILL if crashes else 0)
     group.wait_shared(member)
     fill(group, 20, 1)
     group.wait(lambda: all(member.read[p][-1] == 20 for p in range(4)), "read on")
-    for partition in its:
-        assert member.read[partition] == [*range(10), 20]
+    if not crashes:
+        # It committed when it left: nothing is read again.
+        assert all(member.read[partition] == [*range(10), 20] for partition in its)
 
 
 def test_a_broker_stops_while_joins_are_parked(new_broker: NewBroker) -> None:
