@@ -50,9 +50,9 @@ build: $(VENV)/.tools
 debug: $(VENV)/.tools
 	KCORE_DEBUG=1 $(BIN)/python setup.py -q build_ext --inplace --force
 
-gen: $(VENV)/.tools
+gen: build
 	$(BIN)/python ci/gen.py
-	$(BIN)/python ci/gen_handlers.py
+	PYTHONPATH=python:. $(BIN)/python ci/gen_handlers.py
 
 clean:
 	rm -rf build dist wheelhouse *.egg-info .benchmarks

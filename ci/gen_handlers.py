@@ -25,7 +25,8 @@ HANDLERS: Final = (
 
 
 def render() -> str:
-    sys.path[:0] = [str(ROOT / "python"), str(ROOT)]
+    # Last: where the package is installed, that one is asked, for it has the compiled modules.
+    sys.path += [str(ROOT / "python"), str(ROOT)]
     from kbroker.broker import handlers
     from kbroker.broker.registry import api_of, handlers_in
 
