@@ -49,7 +49,11 @@ class Report:
         return EXIT_FINDINGS if self.findings.count("error") else EXIT_CLEAN
 
 
-def main(argv: Sequence[str] | None = None, write: Write = sys.stdout.write) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    write: Write = sys.stdout.write,
+    complain: Write = sys.stderr.write,
+) -> int:
     parser = argparse.ArgumentParser(
         prog="kcore verify", description="Check a data directory, or one partition's, offline."
     )
@@ -60,7 +64,7 @@ def main(argv: Sequence[str] | None = None, write: Write = sys.stdout.write) -> 
     try:
         report = verify_dir(options.directory, deep=options.deep)
     except OSError as error:
-        write(f"cannot verify {options.directory}: {error.strerror}\n")
+        complain(f"kcore: cannot verify {options.directory}: {error.strerror}\n")
         return EXIT_USAGE
     (write_json if options.json else write_table)(report, write)
     return report.exit_code
