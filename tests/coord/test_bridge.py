@@ -275,6 +275,7 @@ def test_static_members_change_their_protocol_in_place(kit: ConsumerKit) -> None
     response = kit.join("new", "t", instance_id="i")
     assert owned_of(response) == mine
     assert set(kit.group().members) == {"new", other.member_id}
+    assert kit.group().epoch == s.generation, "nobody reads anything else than before"
     assert s.beat() == errors.FENCED_INSTANCE_ID
     before = {name: list(partitions) for name, partitions in other.owned.items()}
     run(other)

@@ -19,6 +19,7 @@ from kbroker.wire.schema.offset_commit import (
     OffsetCommitRequestTopic,
 )
 
+from tests.coord.classic_client import ClassicClient, classic_group
 from tests.coord.consumer_kit import (
     INDEX,
     REBALANCE_MS,
@@ -583,6 +584,21 @@ def test_a_commit_in_an_epoch_that_is_over_is_taken_for_what_the_member_had_and_
     assert commit(kit, "b", 1, 0, 3) == [stale, stale], "it had nothing in epoch 1"
     assert commit(kit, "a", 0, 0) == commit(kit, "a", 3, 0) == [stale]
     assert commit(kit, "", -1, 0) == [errors.UNKNOWN_MEMBER_ID]
+
+
+def test_a_classic_member_commits_in_a_generation_that_is_over(kit: ConsumerKit) -> None:
+    c = ClassicClient(kit, "c", "t", cooperative=True)
+    classic_group(kit, c)
+    a = kit.client("a", "t")
+    for _ in range(4):
+        c.poll()
+        a.beat()
+    over = errors.ILLEGAL_GENERATION
+    first = c.generation - 1
+    mine = c.owned["t"][0]
+    theirs = next(iter(a.owned["t"]))
+    assert commit(kit, c.member_id, first, mine, theirs) == [0, over]
+    assert commit(kit, c.member_id, c.generation + 1, mine) == [over]
 
 
 def test_offsets_outlive_a_group_that_ends_without_them(kit: ConsumerKit) -> None:

@@ -239,6 +239,7 @@ class Pair:
         self.ours = Side(ours)
         self.differences: list[str] = []
         self.history: list[str] = []
+        self.may_part = False  # random requests may meet what is known to differ
         self.parted = False  # the two made a choice that is free: they go on differently
         self.counts = False  # compares how many partitions a member has, not which
         self.last: dict[str, Any] = {}  # what the last step told, by client
@@ -259,7 +260,7 @@ class Pair:
         self.differences = []
         self.history = []
         self.counts = False
-        self.parted = False
+        self.may_part = self.parted = False
         self._groups = set()
         for side in self.sides:
             side.hang_up()
@@ -333,7 +334,7 @@ class Pair:
                     _count_partitions(answer)
                 into[name] = _plain(answer, side, self._asked.get(name, ""))
         found = list(_differing(told[0], told[1], ""))
-        if found and (self._chose_otherwise(kafkas, ours) or _joins_again(kafkas, ours)):
+        if found and self.may_part and self._goes_another_way(kafkas, ours):
             self.parted = True
             found = []
         if found:
@@ -353,10 +354,17 @@ class Pair:
             if isinstance(mine, JoinGroupResponse) and not mine.error_code:
                 theirs = kafkas[name]
                 leaders = self.kafka.names.get(theirs.leader), self.ours.names.get(mine.leader)
-                same = leaders[0] == leaders[1] and theirs.protocol_name == mine.protocol_name
+                same = (
+                    leaders[0] == leaders[1]
+                    and None not in leaders
+                    and theirs.protocol_name == mine.protocol_name
+                )
                 if theirs.generation_id == mine.generation_id and not same:
                     return True
         return False
+
+    def _goes_another_way(self, kafkas: dict[str, Any], ours: dict[str, Any]) -> bool:
+        return self._chose_otherwise(kafkas, ours) or _goes_astray(kafkas, ours)
 
     def _hide_others(self, answer: Any) -> None:
         """Groups of former scripts are not what this one is about."""
@@ -411,14 +419,22 @@ def _is_refusal(answer: Any) -> bool:
     return getattr(answer, "error_code", 0) not in (errors.NONE, errors.UNKNOWN_SERVER_ERROR)
 
 
-def _joins_again(kafkas: dict[str, Any], ours: dict[str, Any]) -> bool:
-    """A static member repeats its join under its own id (docs/skipped.md, 68)."""
+def _goes_astray(kafkas: dict[str, Any], ours: dict[str, Any]) -> bool:
+    """Where Kafka's state is from now on another on no purpose, or ours is on purpose: a static
+    member repeats its join under its own id (docs/skipped.md, 68), an error inside of Kafka, a
+    refused join that leaves a group behind (docs/skipped.md, 11)."""
     codes = {
-        getattr(kafkas.get(name), "error_code", 0)
+        (getattr(kafkas.get(name), "error_code", 0), getattr(answer, "error_code", 0))
         for name, answer in ours.items()
-        if isinstance(answer, ConsumerGroupHeartbeatResponse) and not answer.error_code
     }
-    return codes == {errors.UNRELEASED_INSTANCE_ID}
+    return bool(
+        codes
+        & {
+            (errors.UNRELEASED_INSTANCE_ID, errors.NONE),
+            (errors.UNKNOWN_SERVER_ERROR, errors.NONE),
+            (errors.GROUP_ID_NOT_FOUND, errors.UNKNOWN_MEMBER_ID),
+        }
+    )
 
 
 def _groups_of(request: Struct) -> Iterator[str]:

@@ -191,7 +191,8 @@ class Walk:
             )
             me.topic = self.rng.choice(_TOPICS)
         version = self._version(5 if me.instance else 1, 9)
-        member = self._member(group, me)
+        # Kafka forgets the target of a member that becomes a static one under its old id.
+        member = self._member(group, me) if self.mode == "classic" else me.member
         if not member and self.mode == "mixed" and not me.instance:
             # In a group of the consumer protocol a member may bring its own id, and then both
             # brokers sort it the same.
@@ -262,9 +263,15 @@ class Walk:
         topics = self.rng.choice((("dozen",), ("dozen", "other"), ("gone",)))
         if version >= 10:
             topics = topics if topics != ("gone",) else ("other",)
+        # In a past epoch Kafka takes all or none, we what was the member's then already.
+        partitions = [self.rng.randrange(14)]
+        if self.mode == "classic":
+            partitions.append(0)
+        else:
+            topics = topics[:1]
         self.talk.commit(
             client, group, self._member(group, me), self._epoch(me), version=version,
-            topics=topics, partitions=(0, self.rng.randrange(14)), offset=self.rng.randrange(99),
+            topics=topics, partitions=partitions, offset=self.rng.randrange(99),
             instance=self._instance(me) if version >= 7 else None,
         )  # fmt: skip
 

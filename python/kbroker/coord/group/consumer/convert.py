@@ -21,11 +21,13 @@ from kbroker.coord.group.classic import ClassicGroup, ClassicMember, select_prot
 from kbroker.coord.group.consumer import records
 from kbroker.coord.group.consumer.group import ConsumerGroup
 from kbroker.coord.group.consumer.member import ConsumerMember
+from kbroker.coord.group.consumer.target import metadata_hash
 from kbroker.coord.group.limits import MEMBERS_MAX
 from kbroker.coord.group.schema import ClassicMemberMetadata, ClassicProtocol
 from kbroker.coord.result import Record
 
 if TYPE_CHECKING:
+    from kbroker.coord.group.consumer.draft import GroupDraft
     from kbroker.coord.group.env import GroupEnv, ImageView
     from kbroker.coord.group.shard import GroupShard
 
@@ -69,20 +71,20 @@ def may_upgrade(env: GroupEnv, group: ClassicGroup) -> bool:
     )
 
 
-def upgrade_records(group: ClassicGroup, image: ImageView) -> list[Record]:
-    """The group as one of the consumer protocol, all members settled with what they have.
-    KafkaError when a member's own bytes cannot be read."""
-    group_id, epoch = group.group_id, group.generation
+def upgrade(draft: GroupDraft, group: ClassicGroup) -> None:
+    """The group as one of the consumer protocol, all members settled with what they have: it takes
+    another epoch only when a subscription is another. KafkaError when a member's own bytes cannot
+    be read."""
+    group_id, epoch, image = group.group_id, group.generation, draft.env.image()
     taken: set[tuple[bytes, int]] = set()
     members = [_upgraded(group, member, image, taken) for member in group.members.values()]
-    planned = [records.member_record(group_id, member) for member in members]
-    planned.append(records.group_record(group_id, epoch, 0))
+    draft.add_all(records.member_record(group_id, member) for member in members)
+    draft.add(records.group_record(group_id, epoch, metadata_hash(draft.view, image)))
     for member in members:
         target = {topic_id: frozenset(held) for topic_id, held in member.assigned.items()}
-        planned.append(records.target_record(group_id, member.member_id, target))
-    planned.append(records.target_epoch_record(group_id, epoch, 0))
-    planned.extend(records.current_record(group_id, member) for member in members)
-    return planned
+        draft.add(records.target_record(group_id, member.member_id, target))
+    draft.add(records.target_epoch_record(group_id, epoch, 0))
+    draft.add_all(records.current_record(group_id, member) for member in members)
 
 
 def _upgraded(

@@ -137,21 +137,22 @@ class ConsumerGroup:
                 "OffsetCommit version 9 or above must be used by members using the modern group "
                 "protocol",
             )
-        if member.is_classic or not 0 < generation_or_epoch < member.member_epoch:
+        if not 0 < generation_or_epoch < member.member_epoch:
             _check_epoch(member, generation_or_epoch)
 
-    def may_commit(self, member_id: str, epoch: int, topic_id: bytes, partition: int) -> bool:
-        """Whether a member that `check_commit` let pass may commit this partition: in an epoch that
-        is over, it may if the partition has been its own since then (KIP-1251). So a commit that
-        crosses with the answer that carries a new epoch is not lost."""
+    def check_partition(self, member_id: str, epoch: int, topic_id: bytes, partition: int) -> int:
+        """The error with which a member that `check_commit` let pass may not commit this partition,
+        or none: in an epoch that is over, it may if the partition has been its own since then
+        (KIP-1251). So a commit that crosses with the answer that carries a new epoch is not
+        lost."""
         member = self.members.get(member_id)
-        if member is None or member.is_classic or epoch == member.member_epoch:
-            return True
+        if member is None or epoch == member.member_epoch:
+            return errors.NONE
         for held in (member.assigned, member.pending):
             since = held.get(topic_id, {}).get(partition)
-            if since is not None:
-                return since <= epoch
-        return False
+            if since is not None and since <= epoch:
+                return errors.NONE
+        return errors.ILLEGAL_GENERATION if member.is_classic else errors.STALE_MEMBER_EPOCH
 
     def check_fetch(self, member_id: str | None, epoch: int) -> None:
         if member_id is None and epoch < 0:

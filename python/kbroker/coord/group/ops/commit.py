@@ -64,7 +64,12 @@ def op_commit(
             code = _check(shard, topic, part) if topic is not None else unknown
             code = code or refused
             if consumers is not None and topic is not None and not code:
-                code = _check_epoch(consumers, request, topic.topic_id, index)
+                code = consumers.check_partition(
+                    request.member_id,
+                    request.generation_id_or_member_epoch,
+                    topic.topic_id,
+                    index,
+                )
             told.partitions.append(
                 OffsetCommitResponsePartition(partition_index=index, error_code=code)
             )
@@ -126,15 +131,6 @@ def _check(shard: GroupShard, topic: TopicView, part: OffsetCommitRequestPartiti
     if len(metadata) * 4 > STRING_BYTES_MAX and len(metadata.encode()) > STRING_BYTES_MAX:
         return errors.OFFSET_METADATA_TOO_LARGE
     return errors.NONE
-
-
-def _check_epoch(
-    group: ConsumerGroup, request: OffsetCommitRequest, topic_id: bytes, index: int
-) -> int:
-    epoch = request.generation_id_or_member_epoch
-    if group.may_commit(request.member_id, epoch, topic_id, index):
-        return errors.NONE
-    return errors.STALE_MEMBER_EPOCH
 
 
 def _note_life(shard: GroupShard, request: OffsetCommitRequest) -> None:

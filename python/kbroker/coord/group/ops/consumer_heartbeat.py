@@ -181,7 +181,7 @@ def _draft(shard: GroupShard, request: Heartbeat) -> tuple[GroupDraft, ClassicGr
             return GroupDraft(env, fresh, () if group.is_unrecorded else group.tombstones()), None
         if convert.may_upgrade(env, group):
             draft = GroupDraft(env, fresh, group.tombstones())
-            draft.add_all(convert.upgrade_records(group, env.image()))
+            convert.upgrade(draft, group)
             return draft, group
     raise KafkaError(
         errors.GROUP_ID_NOT_FOUND,
