@@ -141,7 +141,8 @@ class GroupDraft:
         for member in members:
             self.remove(member.member_id)
         view = self.view
-        gone = [pattern for pattern in view.regexes if pattern not in view.patterns()]
+        wanted = view.patterns()
+        gone = [pattern for pattern in view.regexes if pattern not in wanted]
         self.add_all(records.regex_tombstone(self.group_id, pattern) for pattern in gone)
         self.begin_epoch(target.metadata_hash(self.view, self.env.image()))
 
