@@ -50,6 +50,7 @@ class Walk:
         self.groups = [f"g-{seed}-{index}" for index in range(self.rng.choice((1, 1, 2)))]
         self.static = self.rng.random() < 0.4
         self.types: dict[str, Any] = {}  # group -> its type and state
+        self.made: dict[tuple[str, str], set[str]] = {}  # ids of a client that brokers made up
         self.asked: dict[str, str] = {}  # client -> the member that it last asked for
         self.known: dict[tuple[str, str], Membership] = {}
 
@@ -123,8 +124,11 @@ class Walk:
                 me.member, me.epoch = answer["member_id"], answer["generation_id"]
                 me.is_new = False
                 me.others = [each["member_id"] for each in answer["members"]]
-                # Its place among the others is random.
+                # Its place among the others is random; so is that of a client's second id.
+                ids = self.made.setdefault((client, group), set())
+                ids |= {me.member} if me.member.startswith("M") else set()
                 self.talk.pair.parted |= self._is_of_new_group(client, me.member)
+                self.talk.pair.parted |= self.mode == "mixed" and len(ids) > 1
             elif "member_epoch" in answer and not code:
                 me.member, me.epoch = answer["member_id"], answer["member_epoch"]
                 me.is_new = True
