@@ -5,11 +5,13 @@ time), committed offsets never go back, and in the end everything is owned. Meth
 of four libraries, eight members of two; a seeded schedule of clean leaves, crashes and joins that
 follows the records that are read, not a clock; checks on what members told and on the log itself.
 
-KCORE_SOAK_S is how long it goes on, KCORE_SOAK_SEED what happens.
+KCORE_SOAK_S is how long it goes on (a third of it where the broker is killed now and then),
+KCORE_SOAK_SEED what happens.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
@@ -25,7 +27,15 @@ from tests.clients.group_check import (
     check_nothing_is_owned_twice,
     commits_in_the_log,
 )
-from tests.clients.group_members import CLASSIC_KINDS, CONSUMER_KINDS, QUICK, Group, Hosts, Member
+from tests.clients.group_members import (
+    CLASSIC_KINDS,
+    CONSUMER_KINDS,
+    QUICK,
+    SESSION_MS,
+    Group,
+    Hosts,
+    Member,
+)
 from tests.clients.served import Broker
 from tests.peers import require_peer
 
@@ -34,7 +44,8 @@ SEED = int(os.environ.get("KCORE_SOAK_SEED", "848"))
 TOPIC = "t"
 PARTITIONS = 24
 RATE = 500
-SESSION_MS = 4_000
+DOOMED_SESSION_MS = 4_000
+STEPS_PER_KILL = 3
 MEMBERS = {"classic": 12, "modern": 8}
 LEAST = 5
 # What lives in a process that gets killed, and is started again elsewhere.
@@ -50,10 +61,12 @@ NewBroker = Callable[..., Broker]
 
 
 class Soak:
-    def __init__(self, hosts: Hosts) -> None:
+    def __init__(self, hosts: Hosts, session_ms: int) -> None:
         self.rng = random.Random(SEED)
         self.hosts = hosts
-        self.admin = hosts.shared("kafka_python")
+        self.session_ms = session_ms
+        # The Java client asks again when a broker that came back is still loading.
+        self.admin = hosts.shared("java")
         self.groups = {name: Group(hosts, name, TOPIC, PARTITIONS) for name in MEMBERS}
         self.alive: dict[str, list[Member]] = {name: [] for name in MEMBERS}
         self.doomed: dict[str, tuple[DrivenClient, list[Member]]] = {}
@@ -61,7 +74,8 @@ class Soak:
         self.did: list[str] = []
 
     def join(self, name: str, kind: str, **options: Any) -> Member:
-        member = self.groups[name].join(kind, commit="each", **options)
+        settings = {"commit": "each", "session_ms": self.session_ms, **options}
+        member = self.groups[name].join(kind, **settings)
         self.alive[name].append(member)
         self.did.append(f"join {member.name}")
         return member
@@ -70,15 +84,15 @@ class Soak:
         kinds = DOOMED[runtime]
         host = self.hosts.own("java" if runtime == "java" else "confluent")
         members = [
-            self.join(name, kind, host=host, session_ms=SESSION_MS)
+            self.join(name, kind, host=host, session_ms=DOOMED_SESSION_MS)
             for name in kinds
             for kind in kinds[name]
         ]
         self.doomed[runtime] = (host, members)
 
     def start(self) -> None:
-        config = {"consumer.session.timeout.ms": str(SESSION_MS)}
-        self.admin.call("set_group_config", group="modern", config=config)
+        config = {"consumer.session.timeout.ms": str(DOOMED_SESSION_MS)}
+        self.hosts.shared("kafka_python").call("set_group_config", group="modern", config=config)
         for runtime in DOOMED:
             self.open_doomed(runtime)
         for name, kinds in (("classic", CLASSIC_KINDS), ("modern", CONSUMER_KINDS)):
@@ -150,22 +164,31 @@ class Soak:
 
 
 @pytest.mark.timeout(240 + 2 * SOAK_S)
-def test_members_come_and_go(new_broker: NewBroker, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [False, True], ids=["broker-stays", "broker-is-killed"])
+def test_members_come_and_go(kills: bool, new_broker: NewBroker, tmp_path: Path) -> None:
+    """A broker that is killed comes back at once, with what it had written: a member that was about
+    to leave is there again until its session ends, which is why all sessions are short then."""
     require_peer("kafka")
     broker = new_broker(**{name.replace(".", "_"): value for name, value in QUICK.items()})
     stop_file = tmp_path / "stop"
     with Hosts(broker.bootstrap) as hosts:
         producer = hosts.shared("confluent")
         producer.call("create_topic", topic=TOPIC, partitions=PARTITIONS, config={})
-        soak = Soak(hosts)
+        soak = Soak(hosts, 2 * DOOMED_SESSION_MS if kills else SESSION_MS)
         soak.start()
         producer.ask(
             "flow", topic=TOPIC, partitions=PARTITIONS, rate=RATE, stop_file=str(stop_file)
         )
         try:
-            end = time.monotonic() + SOAK_S
-            while time.monotonic() < end:
+            end = time.monotonic() + (SOAK_S / 3 if kills else SOAK_S)
+            for number in itertools.count(1):
                 soak.step()
+                if kills and number % STEPS_PER_KILL == 0:
+                    soak.did.append("kill the broker")
+                    broker.kill()
+                    broker.start()
+                if time.monotonic() >= end:
+                    break
             for name in MEMBERS:
                 soak.wait_settled(name)
             stop_file.touch()
