@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from kbroker.base import errors
 from kbroker.coord.group.classic import State
+from kbroker.coord.group.ops import expire
 from kbroker.coord.group.ops.describe import op_describe
 from kbroker.coord.group.ops.list import op_list
 from kbroker.coord.group.schema import GroupMetadataKey, OffsetCommitKey
@@ -64,7 +65,7 @@ def test_offsets_without_a_group_count_from_their_commit(kit: GroupKit) -> None:
     kit.sleep(20 * MINUTE_MS)
     kit.commit(2, topic="u")
     kit.written()
-    kit.sleep(10 * MINUTE_MS)
+    kit.sleep(10 * MINUTE_MS + SWEEP_MS)
     assert kit.written() == [offset_tombstone("t")] and kit.committed("u") == 2
     kit.sleep(20 * MINUTE_MS)
     assert kit.written() == [offset_tombstone("u")], "no record ever spoke of the group"
@@ -146,7 +147,7 @@ def test_a_group_that_somebody_is_about_to_join_stays(kit: GroupKit) -> None:
 def test_a_refused_sweep_is_made_up_for_by_the_next(kit: GroupKit) -> None:
     kit.commit(1)
     kit.log.failures = [errors.NOT_ENOUGH_REPLICAS]
-    kit.sleep(30 * MINUTE_MS)
+    kit.sleep(30 * MINUTE_MS + SWEEP_MS)
     assert kit.committed() == 1
     kit.sleep(SWEEP_MS)
     assert kit.committed() == -1
@@ -157,12 +158,39 @@ def test_more_than_one_write_can_hold(kit: GroupKit) -> None:
     kit.image.add("wide", 100)
     for partition in range(100):
         kit.commit(1, topic="wide", partition=partition)
-    kit.sleep(30 * MINUTE_MS)
+    kit.sleep(30 * MINUTE_MS + SWEEP_MS)
     assert kit.shard.offsets.count == 0 and kit.shard.groups == {}
     sweeps = [len(batch) for batch in kit.log.batches[7][100:]]
     assert sum(sweeps) == 100 and len(sweeps) > 2
     sizes = [sum(len(key) + 16 for key, _ in batch) for batch in kit.log.batches[7][100:]]
     assert max(sizes) <= 2_000
+
+
+def test_a_look_at_many_offsets_is_taken_in_pieces(
+    kit: GroupKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expire, "_LOOKED_MAX", 10)
+    kit.image.add("wide", 4)
+    names = [f"group-{number}" for number in range(9)]
+    for name in names:
+        for partition in range(4):
+            kit.commit(1, topic="wide", partition=partition, group_id=name)
+    kit.clock.advance(30 * MINUTE_MS)
+    first = expire.op_expire(kit.shard)
+    assert {record.key.group for record in first.records} == set(names[:2])
+    assert kit.shard.timers.is_scheduled(("expire more",))
+    kit.sleep(SWEEP_MS)
+    assert kit.shard.offsets.count == 0 and not kit.shard.groups
+    assert not kit.shard.timers.is_scheduled(("expire more",))
+
+
+def test_shards_look_at_times_of_their_own() -> None:
+    kit = GroupKit()
+    due = set()
+    for _ in range(8):
+        kit.start()  # the same source of chance, one load after the other
+        due.add(kit.shard.timers.next_due_ms)
+    assert len(due) > 4
 
 
 def test_offsets_go_with_their_topic(kit: GroupKit) -> None:

@@ -20,30 +20,45 @@ if TYPE_CHECKING:
     from kbroker.coord.group.shard import GroupShard
 
 _EXPIRE: Final = ("expire",)
+_MORE: Final = ("expire more",)
+_LOOKED_MAX: Final = 5_000  # offsets in one go: a few milliseconds
 _PURGE: Final = "purge"
 _RETRY_MS: Final = 1_000
 _MINUTE_MS: Final = 60_000
 
 
 def start(shard: GroupShard) -> None:
-    """Looks for what is old, every `offsets.retention.check.interval.ms`."""
+    """Looks for what is old, every `offsets.retention.check.interval.ms`; first a little sooner,
+    each shard at a time of its own, or all of a broker's would look in one turn of the loop."""
     delay_ms = shard.env.config().offsets_retention_check_interval_ms
-    shard.timers.schedule(_EXPIRE, delay_ms, lambda: op_expire(shard))
+    sooner_ms = shard.env.rng.below(max(1, delay_ms // 2))
+    shard.timers.schedule(_EXPIRE, delay_ms - sooner_ms, lambda: op_expire(shard))
 
 
-def op_expire(shard: GroupShard) -> Result[None]:
-    """Tombstones for old offsets, and for empty groups that are left without any."""
-    start(shard)
+def op_expire(shard: GroupShard, left: list[str] | None = None) -> Result[None]:
+    """Tombstones for old offsets, and for empty groups that are left without any. `left`: ids of
+    groups to look at, the next one last; None for all. It stops after a while to go on in another
+    turn: a million offsets would hold everybody up for a second."""
+    if left is None:
+        delay_ms = shard.env.config().offsets_retention_check_interval_ms
+        shard.timers.schedule(_EXPIRE, delay_ms, lambda: op_expire(shard))
+        left = list(reversed(shard.groups))
     room = Room(shard)
     written: list[Record] = []
-    for group in list(shard.groups.values()):
-        old = _old_offsets(shard, group)
-        written += room.take(old)
-        if len(old) == len(shard.offsets.of_group(group.group_id)) and _may_go(shard, group):
-            written += room.take_all(group.tombstones())
-        if room.is_full:
-            shard.timers.schedule(_EXPIRE, 0, lambda: op_expire(shard))
-            break
+    looked = 0
+    while left and looked < _LOOKED_MAX and not room.is_full:
+        group = shard.groups.get(left[-1])
+        if group is not None:
+            old = _old_offsets(shard, group)
+            written += room.take(old)
+            count = len(shard.offsets.of_group(group.group_id))
+            if len(old) == count and _may_go(shard, group):
+                written += room.take_all(group.tombstones())
+            looked += 1 + count
+        if not room.is_full:
+            left.pop()
+    if left:
+        shard.timers.schedule(_MORE, 0, lambda: op_expire(shard, left))
     return Result(None, written)
 
 
