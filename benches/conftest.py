@@ -24,8 +24,10 @@ from typing import Any
 
 import pytest
 
-# pytest's importlib mode puts no folder on the path; benches share `driver` and `broker_process`.
-sys.path.append(str(Path(__file__).parent))
+# pytest's importlib mode puts no folder on the path. Benches share `driver` and `broker_process`, and
+# Apache Kafka with the tests; last on the path, the checkout hides no installed package.
+HERE = Path(__file__).resolve().parent
+sys.path += [str(HERE), str(HERE.parent)]
 
 Row = Callable[..., None]
 
