@@ -24,8 +24,8 @@ from typing import Any
 
 import pytest
 
-# pytest's importlib mode puts no folder on the path. Benches share `driver` and `broker_process`, and
-# Apache Kafka with the tests; last on the path, the checkout hides no installed package.
+# pytest's importlib mode puts no folder on the path. Benches share `driver` and `broker_process`,
+# and Apache Kafka with the tests; last on the path, the checkout hides no installed package.
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parent)]
 
