@@ -10,26 +10,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from kbroker.base.broker_config import BrokerConfig
 from kbroker.base.config_types import (
     BOOLEAN,
     INT,
     STRING,
-    ConfigEntry,
     ConfigError,
     ConfigSource,
-    ConfigSynonym,
     Key,
     UpdateMode,
     Validator,
     at_least,
     declare,
-    keys_of,
     one_of,
-    unknown_key,
 )
+from kbroker.base.inherited_config import InheritedConfig, keys_and_plan
 
 _GROUP = UpdateMode.CLUSTER_WIDE
 _EMPTY: Mapping[str, str] = MappingProxyType({})
@@ -144,12 +141,10 @@ class StreamsGroupKeys:
 
 
 # fmt: on
-class GroupConfig(ConsumerGroupKeys, ShareGroupKeys, StreamsGroupKeys):
+class GroupConfig(ConsumerGroupKeys, ShareGroupKeys, StreamsGroupKeys, InheritedConfig):
     """`GroupConfig(broker, overrides)`: typed, frozen, equal when all values are equal."""
 
-    KEYS: Mapping[str, Key[Any]]
-    overrides: Mapping[str, str]
-    _broker: BrokerConfig
+    SOURCE = ConfigSource.GROUP
 
     def __init__(self, broker: BrokerConfig, overrides: Mapping[str, str] = _EMPTY) -> None:
         """Raises ConfigError for what may not be set."""
@@ -162,70 +157,16 @@ class GroupConfig(ConsumerGroupKeys, ShareGroupKeys, StreamsGroupKeys):
     def of_stored(cls, broker: BrokerConfig, overrides: Mapping[str, str]) -> GroupConfig:
         """The configuration of stored overrides: those that this version does not take are left
         out, and those the broker's bounds do not allow (any more) get the nearest that they do."""
-        taken = {name: text for name, text in overrides.items() if _takes(name, text)}
-        config = cls.__new__(cls)
-        config._read(broker, taken)
+        config = cls.of_taken(broker, overrides)
         values = vars(config)
         for bound in _BOUNDS:
-            if bound.key.name in taken:
+            if bound.key.name in config.overrides:
                 values[bound.key.attr] = bound.clamp(broker, values[bound.key.attr])
         for longer, shorter in _LONGER:
             if values[longer.attr] <= values[shorter.attr]:
                 for key in (longer, shorter):
-                    values[key.attr] = getattr(broker, _broker_attr(key))
+                    values[key.attr] = getattr(broker, _BROKER_ATTRS[key.attr])
         return config
-
-    def _read(self, broker: BrokerConfig, overrides: Mapping[str, str]) -> None:
-        inherited = vars(broker)
-        values = {key.attr: inherited.get(broker_attr, key.default) for key, broker_attr in _PLAN}
-        problems = []
-        for name, text in overrides.items():
-            key = self.KEYS.get(name)
-            if key is None:
-                problems.append(unknown_key(name, self.KEYS))
-                continue
-            try:
-                values[key.attr] = key.parse(text)
-            except ConfigError as wrong:
-                problems.append(str(wrong))
-        if problems:
-            raise ConfigError("\n".join(problems))
-        vars(self).update(
-            values, _broker=broker, overrides=MappingProxyType(dict(sorted(overrides.items())))
-        )
-
-    def synonyms_of(self, key: Key[Any]) -> tuple[ConfigSynonym, ...]:
-        """The group's own value, then everything the broker key could take its value from."""
-        found: tuple[ConfigSynonym, ...] = ()
-        if key.name in self.overrides:
-            found = (ConfigSynonym(key.name, self.overrides[key.name], ConfigSource.GROUP),)
-        if key.broker_key is not None:
-            return found + self._broker.synonyms_of(BrokerConfig.KEYS[key.broker_key])
-        default = ConfigSynonym(key.name, key.format(key.default), ConfigSource.DEFAULT)
-        return (*found, default)
-
-    def describe(self) -> Iterator[ConfigEntry]:
-        """Every key as DescribeConfigs of this group shows it."""
-        for key in self.KEYS.values():
-            synonyms = self.synonyms_of(key)
-            yield ConfigEntry(
-                key.name, key.format(getattr(self, key.attr)), synonyms[0].source, False,
-                key.sensitive, synonyms, key.type.wire, key.doc,
-            )  # fmt: skip
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, GroupConfig):
-            return NotImplemented
-        mine, theirs = vars(self), vars(other)
-        return all(mine[key.attr] == theirs[key.attr] for key in self.KEYS.values())
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a GroupConfig is frozen: {name} cannot be set")
-
-    def __repr__(self) -> str:
-        return f"GroupConfig({dict(self.overrides)})"
 
 
 class _Bound(NamedTuple):
@@ -268,24 +209,6 @@ def _problems(config: GroupConfig) -> Iterator[str]:
             )
 
 
-def _takes(name: str, text: str) -> bool:
-    key = GroupConfig.KEYS.get(name)
-    return key is not None and key.takes(text)
-
-
-def _broker_attr(key: Key[Any]) -> str:
-    return "" if key.broker_key is None else BrokerConfig.KEYS[key.broker_key].attr
-
-
-def _plan() -> tuple[tuple[Key[Any], str], ...]:
-    """(group key, attribute of the broker config it inherits), checked once at import."""
-    for key in GroupConfig.KEYS.values():
-        twin = BrokerConfig.KEYS.get(key.broker_key or "")
-        if twin is not None and (twin.type, twin.default) != (key.type, key.default):
-            raise TypeError(f"{key.name} and {twin.name} differ in type or default")
-    return tuple((key, _broker_attr(key)) for key in GroupConfig.KEYS.values())
-
-
 def _bounds() -> Iterator[_Bound]:
     """`group.consumer.min.session.timeout.ms` bounds `consumer.session.timeout.ms`, and so on."""
     for key in GroupConfig.KEYS.values():
@@ -297,8 +220,8 @@ def _bounds() -> Iterator[_Bound]:
             yield _Bound(key, low, high)
 
 
-GroupConfig.KEYS = MappingProxyType(keys_of(GroupConfig))
-_PLAN = _plan()
+GroupConfig.KEYS, GroupConfig.PLAN = keys_and_plan(GroupConfig)
+_BROKER_ATTRS = {key.attr: broker_attr for key, broker_attr in GroupConfig.PLAN}
 _BOUNDS = tuple(_bounds())
 _LONGER = tuple(
     (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn
 
 from kbroker.base.broker_config import BrokerConfig
 from kbroker.base.config_types import (
@@ -15,20 +14,16 @@ from kbroker.base.config_types import (
     LONG,
     LONG_MAX,
     STRING,
-    ConfigEntry,
     ConfigError,
     ConfigSource,
-    ConfigSynonym,
-    Key,
     UpdateMode,
     at_least,
     between,
     declare,
-    keys_of,
     list_of,
     one_of,
-    unknown_key,
 )
+from kbroker.base.inherited_config import InheritedConfig, keys_and_plan
 from kbroker.base.log_keys import CODECS, HOUR_MS, WEEK_MS
 from kcore.limits import SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
 
@@ -194,12 +189,10 @@ class TopicKeys:
 
 
 # fmt: on
-class TopicConfig(TopicKeys):
+class TopicConfig(TopicKeys, InheritedConfig):
     """`TopicConfig(broker, overrides)`: typed, frozen, equal when all values are equal."""
 
-    KEYS: Mapping[str, Key[Any]]
-    overrides: Mapping[str, str]
-    _broker: BrokerConfig
+    SOURCE = ConfigSource.TOPIC
 
     def __init__(self, broker: BrokerConfig, overrides: Mapping[str, str] = _EMPTY) -> None:
         """Raises ConfigError for what may not be set."""
@@ -213,75 +206,7 @@ class TopicConfig(TopicKeys):
         """The configuration of stored overrides, without those this version does not take: what
         another version or another broker configuration allowed must not keep a topic from opening,
         nor a broker's configuration from changing."""
-        config = cls.__new__(cls)
-        taken = {name: text for name, text in overrides.items() if _takes(name, text)}
-        config._read(broker, taken)
-        return config
-
-    def _read(self, broker: BrokerConfig, overrides: Mapping[str, str]) -> None:
-        inherited = vars(broker)
-        values = {key.attr: inherited.get(broker_attr, key.default) for key, broker_attr in _PLAN}
-        problems = []
-        for name, text in overrides.items():
-            key = self.KEYS.get(name)
-            if key is None:
-                problems.append(unknown_key(name, self.KEYS))
-                continue
-            try:
-                values[key.attr] = key.parse(text)
-            except ConfigError as wrong:
-                problems.append(str(wrong))
-        if problems:
-            raise ConfigError("\n".join(problems))
-        vars(self).update(
-            values, _broker=broker, overrides=MappingProxyType(dict(sorted(overrides.items())))
-        )
-
-    def synonyms_of(self, key: Key[Any]) -> tuple[ConfigSynonym, ...]:
-        """The topic's own value, then everything the broker key could take its value from."""
-        found: tuple[ConfigSynonym, ...] = ()
-        if key.name in self.overrides:
-            found = (
-                ConfigSynonym(key.name, key.shown(self.overrides[key.name]), ConfigSource.TOPIC),
-            )
-        if key.broker_key is not None:
-            return found + self._broker.synonyms_of(BrokerConfig.KEYS[key.broker_key])
-        default = ConfigSynonym(key.name, key.format(key.default), ConfigSource.DEFAULT)
-        return (*found, default)
-
-    def describe(self) -> Iterator[ConfigEntry]:
-        """Every key as DescribeConfigs of this topic shows it."""
-        for key in self.KEYS.values():
-            synonyms = self.synonyms_of(key)
-            yield ConfigEntry(
-                key.name,
-                key.shown(key.format(getattr(self, key.attr))),
-                synonyms[0].source,
-                False,
-                key.sensitive,
-                synonyms,
-                key.type.wire,
-                key.doc,
-            )
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicConfig):
-            return NotImplemented
-        mine, theirs = vars(self), vars(other)
-        return all(mine[attr] == theirs[attr] for attr in _ATTRS)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a TopicConfig is frozen: {name} cannot be set")
-
-    def __repr__(self) -> str:
-        return f"TopicConfig({dict(self.overrides)})"
-
-
-def _takes(name: str, text: str) -> bool:
-    key = TopicConfig.KEYS.get(name)
-    return key is not None and key.takes(text)
+        return cls.of_taken(broker, overrides)
 
 
 def _relations(config: TopicConfig) -> list[str]:
@@ -297,20 +222,4 @@ def _relations(config: TopicConfig) -> list[str]:
     return problems
 
 
-def _plan() -> tuple[tuple[Key[Any], str], ...]:
-    """(topic key, attribute of the broker config it inherits), checked once at import."""
-    plan = []
-    for key in TopicConfig.KEYS.values():
-        if key.broker_key is None:
-            plan.append((key, ""))
-            continue
-        twin = BrokerConfig.KEYS[key.broker_key]
-        if (twin.type, twin.default) != (key.type, key.default):
-            raise TypeError(f"{key.name} and {twin.name} differ in type or default")
-        plan.append((key, twin.attr))
-    return tuple(plan)
-
-
-TopicConfig.KEYS = MappingProxyType(keys_of(TopicConfig))
-_PLAN = _plan()
-_ATTRS = tuple(key.attr for key in TopicConfig.KEYS.values())
+TopicConfig.KEYS, TopicConfig.PLAN = keys_and_plan(TopicConfig)
