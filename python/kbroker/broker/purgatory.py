@@ -25,8 +25,8 @@ from __future__ import annotations
 import enum
 import heapq
 from collections.abc import Callable, Generator, Hashable, Iterable
-from typing import Protocol
 
+from kbroker.base.alarm import Alarm, Arm
 from kbroker.base.check import invariant
 from kbroker.base.clock import Clock
 from kbroker.base.limits import PARKED_MAX
@@ -38,10 +38,6 @@ class Outcome(enum.Enum):
     SATISFIED = "satisfied"
     EXPIRED = "expired"
     STOPPING = "stopping"
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
 
 
 class ParkedOperation:
@@ -89,7 +85,7 @@ class ParkedOperation:
 
 class Purgatory:
     __slots__ = (
-        "_arm",
+        "_alarm",
         "_by_key",
         "_clock",
         "_defer",
@@ -98,8 +94,6 @@ class Purgatory:
         "_live_count",
         "_sequence",
         "_stopping",
-        "_timer",
-        "_timer_at_ms",
         "_woken",
         "completed",
         "expired",
@@ -109,11 +103,11 @@ class Purgatory:
         self,
         clock: Clock,
         defer: Callable[[Callable[[], None]], object],
-        arm: Callable[[int, Callable[[], None]], Timer],
+        arm: Arm,
     ) -> None:
         self._clock = clock
         self._defer = defer
-        self._arm = arm
+        self._alarm = Alarm(clock, arm, self.expire)
         # Dicts serve as ordered sets: who parked first goes on first.
         self._by_key: dict[Hashable, dict[ParkedOperation, None]] = {}
         self._woken: dict[ParkedOperation, None] = {}
@@ -121,8 +115,6 @@ class Purgatory:
         self._sequence = 0
         self._live_count = 0
         self._drain_due = False
-        self._timer: Timer | None = None
-        self._timer_at_ms = 0
         self._stopping = False
         self.completed = 0
         self.expired = 0
@@ -231,20 +223,4 @@ class Purgatory:
             heapq.heapify(self._heap)
 
     def _rearm(self) -> None:
-        """One timer, never later than the earliest deadline; an early one only costs a look."""
-        if not self._heap:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            return
-        due_ms = self._heap[0][0]
-        if self._timer is not None:
-            if self._timer_at_ms <= due_ms:
-                return
-            self._timer.cancel()
-        self._timer_at_ms = due_ms
-        self._timer = self._arm(max(0, due_ms - self._clock.monotonic_ms()), self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self.expire()
+        self._alarm.set(self._heap[0][0] if self._heap else None)

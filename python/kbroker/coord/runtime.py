@@ -18,9 +18,10 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from kbroker.base import errors
+from kbroker.base.alarm import Alarm, Arm
 from kbroker.base.check import invariant
 from kbroker.base.clock import Clock
 from kbroker.base.errors import KafkaError
@@ -47,10 +48,6 @@ _TOLD = {
     errors.RECORD_LIST_TOO_LARGE: errors.UNKNOWN_SERVER_ERROR,
     errors.INVALID_FETCH_SIZE: errors.UNKNOWN_SERVER_ERROR,
 }
-
-
-class TimerHandle(Protocol):
-    def cancel(self) -> None: ...
 
 
 class _Waiting(NamedTuple):
@@ -80,16 +77,14 @@ class CoordinatorRuntime(Generic[S]):
         *,
         writer: PartitionWriter,
         clock: Clock,
-        arm: Callable[[int, Callable[[], None]], TimerHandle],
+        arm: Arm,
         commit_timeout_ms: Callable[[], int],
     ) -> None:
         self._writer = writer
         self._clock = clock
-        self._arm = arm
+        self._alarm = Alarm(clock, arm, self.run_due)
         self._commit_timeout_ms = commit_timeout_ms
         self._partitions: dict[int, _Partition[S]] = {}
-        self._timer: TimerHandle | None = None
-        self._timer_at_ms = 0
         self._running = False  # timers are due: what they schedule is armed after them
         self.writes = 0
         self.failed_writes = 0
@@ -240,8 +235,8 @@ class CoordinatorRuntime(Generic[S]):
 
     def _wait(self, partition: _Partition[S], entry: _Waiting) -> None:
         partition.waiting.append(entry)
-        if self._timer is None or entry.deadline_ms < self._timer_at_ms:
-            self._rearm()
+        if not self._running:
+            self._alarm.set(entry.deadline_ms)
 
     def on_advance(self, index: int) -> None:
         """The high watermark of a partition moved, or the partition failed."""
@@ -297,21 +292,7 @@ class CoordinatorRuntime(Generic[S]):
             for candidate in (partition.timers.next_due_ms, _first_deadline(partition.waiting)):
                 if candidate is not None and (due_ms is None or candidate < due_ms):
                     due_ms = candidate
-        if due_ms is None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            return
-        if self._timer is not None:
-            if self._timer_at_ms <= due_ms:
-                return
-            self._timer.cancel()
-        self._timer_at_ms = due_ms
-        self._timer = self._arm(max(0, due_ms - self._clock.monotonic_ms()), self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self.run_due()
+        self._alarm.set(due_ms)
 
 
 def _first_deadline(waiting: deque[_Waiting]) -> int | None:
