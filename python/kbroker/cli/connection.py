@@ -5,7 +5,7 @@ The client is confluent-kafka, imported when a command connects and not for its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -106,6 +106,21 @@ class Connection:
         except TimeoutError:
             raise Failure(f"{what}: no answer in {self.timeout_s:g} s (--timeout)") from None
 
+    def outcomes(self, futures: Mapping[str, Any]) -> Iterator[tuple[str, int, Failure | None]]:
+        """(name, error code, why) of requests that succeed or fail one by one; why None: done."""
+        from confluent_kafka import KafkaError, KafkaException
+
+        for name, future in futures.items():
+            try:
+                future.result(self.timeout_s)
+            except KafkaException as failed:
+                yield name, failed.args[0].code(), self.failure(failed, name)
+            except TimeoutError:
+                why = Failure(f"{name}: no answer in {self.timeout_s:g} s (--timeout)")
+                yield name, KafkaError._TIMED_OUT, why
+            else:
+                yield name, KafkaError.NO_ERROR, None
+
     def failure(self, failed: Exception, what: str) -> Failure:
         from confluent_kafka import KafkaError
 
@@ -144,6 +159,6 @@ def pairs(words: Iterable[str], option: str) -> list[tuple[str, str]]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key.strip():
-            raise usage(f"{option} {word}: must be KEY=VALUE")
+            raise usage(f"{option} {word}: must be KEY=VALUE".strip())
         found.append((key.strip(), value.strip()))
     return found

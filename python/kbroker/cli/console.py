@@ -113,6 +113,22 @@ def usage(text: str) -> typer.BadParameter:
     return typer.BadParameter(text)
 
 
+def confirm(question: str, yes: bool) -> None:
+    """Asks on a terminal; elsewhere nobody could answer, so --yes is asked for."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise usage("nobody is there to be asked: give --yes")
+    if not typer.confirm(question):
+        raise Failure("nothing was done")
+
+
+def fail_with(reasons: Sequence[object]) -> None:
+    """Ends the command with a line for each of them, if there is any."""
+    if reasons:
+        raise Failure("\nkcore: ".join(map(str, reasons)))
+
+
 def show(
     output: Output, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = ""
 ) -> None:

@@ -18,9 +18,8 @@ from kbroker.cli.connection import (
     PropertyOption,
     TimeoutOption,
 )
-from kbroker.cli.console import Failure, Output, OutputOption
+from kbroker.cli.console import Output, OutputOption
 from kbroker.cli.group_offsets import delete_offsets, reset
-from kbroker.cli.topic import confirm
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -253,30 +252,23 @@ def delete(
     timeout: TimeoutOption = TIMEOUT_S,
 ) -> None:
     """Delete groups with their offsets. A group with members is not deleted."""
-    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka import KafkaError
 
     connection = Connection(bootstrap, prop, timeout)
     admin = connection.admin()
-    confirm(f"Delete {', '.join(names)} with all offsets?", yes)
-    refused: list[str] = []
+    console.confirm(f"Delete {', '.join(names)} with all offsets?", yes)
+    refused: list[object] = []
     futures = admin.delete_consumer_groups(list(dict.fromkeys(names)), request_timeout=timeout)
-    for name, future in futures.items():
-        try:
-            future.result(timeout)
-        except KafkaException as failed:
-            error = failed.args[0]
-            if error.code() == KafkaError.GROUP_ID_NOT_FOUND:
-                refused.append(str(groups.missing(name)))
-            elif error.code() == KafkaError.NON_EMPTY_GROUP:
-                refused.append(f"{name} has members: stop them first")
-            else:
-                refused.append(str(connection.failure(failed, name)))
-        except TimeoutError:
-            refused.append(f"{name}: no answer in {timeout:g} s")
-        else:
+    for name, code, why in connection.outcomes(futures):
+        if why is None:
             console.say(f"{name} deleted")
-    if refused:
-        raise Failure("\nkcore: ".join(refused))
+        elif code == KafkaError.GROUP_ID_NOT_FOUND:
+            refused.append(groups.missing(name))
+        elif code == KafkaError.NON_EMPTY_GROUP:
+            refused.append(f"{name} has members: stop them first")
+        else:
+            refused.append(why)
+    console.fail_with(refused)
 
 
 app.command("delete-offsets")(delete_offsets)

@@ -25,7 +25,6 @@ from kbroker.cli.connection import (
 from kbroker.cli.console import Failure, Output, OutputOption, usage
 from kbroker.cli.positions import HELP as POSITION_HELP
 from kbroker.cli.positions import Position, Selected, clamp, parse_position, parse_selected
-from kbroker.cli.topic import confirm
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -205,15 +204,14 @@ def delete_offsets(
     parts = [part for part in select(connection, admin, selected) if part in before]
     if not parts:
         raise Failure(f"{group} has no offsets of {', '.join(topic)}")
-    confirm(f"Forget {len(parts)} offsets of {group}?", yes)
+    console.confirm(f"Forget {len(parts)} offsets of {group}?", yes)
     node = found.coordinator
     where = connection.bootstrap if node is None else f"{node.host}:{node.port}"
     refused = _ask_to_delete(where, group, parts, timeout)
     for part in parts:
         if part not in refused:
             console.say(f"{part[0]}-{part[1]} forgotten")
-    if refused:
-        raise Failure("\nkcore: ".join(f"{p[0]}-{p[1]}: {why}" for p, why in refused.items()))
+    console.fail_with([f"{topic}-{index}: {why}" for (topic, index), why in refused.items()])
 
 
 def _ask_to_delete(where: str, group: str, parts: list[Part], timeout_s: float) -> dict[Part, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,7 @@ from kbroker.cli.connection import (
     TimeoutOption,
     pairs,
 )
-from kbroker.cli.console import Failure, Output, OutputOption, usage
+from kbroker.cli.console import Output, OutputOption, usage
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -58,7 +57,7 @@ def create(
     timeout: TimeoutOption = TIMEOUT_S,
 ) -> None:
     """Create topics."""
-    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka import KafkaError
     from confluent_kafka.admin import NewTopic
 
     if partitions == 0 or partitions < -1:
@@ -69,18 +68,14 @@ def create(
     new = [NewTopic(name, partitions, replication_factor, config=configs) for name in names]
     futures = admin.create_topics(new, request_timeout=timeout, validate_only=validate_only)
     refused = []
-    for name, future in futures.items():
-        try:
-            future.result(timeout)
-        except KafkaException as error:
-            exists = error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS
-            if not (exists and if_not_exists):
-                refused.append(f"{name}: {error.args[0].str()}")
-                continue
+    for name, code, why in connection.outcomes(futures):
+        if why is None:
+            console.say(f"{name} {'could be created' if validate_only else 'created'}")
+        elif code == KafkaError.TOPIC_ALREADY_EXISTS and if_not_exists:
             console.note(f"{name} is there already")
-            continue
-        console.say(f"{name} {'could be created' if validate_only else 'created'}")
-    _end(refused)
+        else:
+            refused.append(why)
+    console.fail_with(refused)
 
 
 @app.command("list")
@@ -214,40 +209,21 @@ def delete(
     timeout: TimeoutOption = TIMEOUT_S,
 ) -> None:
     """Delete topics with all their records."""
-    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka import KafkaError
 
     connection = Connection(bootstrap, prop, timeout)
     admin = connection.admin()
-    confirm(f"Delete {', '.join(names)} with all records?", yes)
+    console.confirm(f"Delete {', '.join(names)} with all records?", yes)
     futures = admin.delete_topics(names, request_timeout=timeout)
     refused = []
-    for name, future in futures.items():
-        try:
-            future.result(timeout)
-        except KafkaException as error:
-            missing = error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
-            if not (missing and if_exists):
-                refused.append(f"{name}: {error.args[0].str()}")
-                continue
+    for name, code, why in connection.outcomes(futures):
+        if why is None:
+            console.say(f"{name} deleted")
+        elif code == KafkaError.UNKNOWN_TOPIC_OR_PART and if_exists:
             console.note(f"{name} is not there")
-            continue
-        console.say(f"{name} deleted")
-    _end(refused)
-
-
-def confirm(question: str, yes: bool) -> None:
-    """Asks on a terminal; elsewhere nobody could answer, so --yes is asked for."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise usage("nobody is there to be asked: give --yes")
-    if not typer.confirm(question):
-        raise Failure("nothing was done")
-
-
-def _end(refused: list[str]) -> None:
-    if refused:
-        raise Failure("\nkcore: ".join(refused))
+        else:
+            refused.append(why)
+    console.fail_with(refused)
 
 
 def _configs(connection: Connection, admin: AdminClient, name: str) -> Any:
