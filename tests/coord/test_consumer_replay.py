@@ -283,7 +283,8 @@ def test_every_history_ends_with_everybody_settled(seed: int) -> None:
     history.run()
     kit = history.kit
     kit.log.failures = []
-    kit.advance(400_000)
+    for _ in range(2):  # the end of one member's session may begin another's anew
+        kit.advance(400_000)
     kit.topics(t=5, u=2)
     live = [Client(kit, name) for name in ("x", "y")]
     for client in live:

@@ -268,6 +268,60 @@ def test_a_timer_may_schedule_itself_again_and_a_failing_one_harms_nobody() -> N
     assert kit.armed.delay_ms == 10
 
 
+def test_an_operation_cancels_one_that_is_due_with_it() -> None:
+    """What the first has settled must not run as if it had not."""
+    kit = Kit()
+    timers = kit.shard.timers
+
+    def first() -> Result[None]:
+        timers.cancel("second")
+        timers.schedule("third", 50, lambda: Result(None, [Record("third later", 1)]))
+        return Result(None, [Record("first", 1)])
+
+    timers.schedule("first", 10, first)
+    timers.schedule("second", 10, lambda: Result(None, [Record("second", 1)]))
+    timers.schedule("third", 10, lambda: Result(None, [Record("third", 1)]))
+    kit.sleep(10)
+    assert kit.shard.counts == {"first": 1}
+    kit.sleep(50)
+    assert kit.shard.counts == {"first": 1, "third later": 1}
+
+
+def test_a_log_that_never_moves_gathers_no_readers() -> None:
+    kit = Kit()
+    kit.log.holds = True
+    kit.set("a", 1)
+    reads = [kit.runtime.read(INDEX, lambda shard: shard.counts["a"]) for _ in range(10)]
+    kit.sleep(5_000)
+    assert all(read.error is not None for read in reads)
+    assert not kit.runtime.waits(INDEX)
+    late = kit.runtime.read(INDEX, lambda shard: shard.counts["a"])
+    assert not late.done, "what it saw is still not safe"
+    kit.advance()
+    assert late.result() == 1
+
+
+def test_whoever_hangs_on_a_write_that_takes_too_long_can_be_told() -> None:
+    kit = Kit()
+    kit.log.holds = True
+    calls: list[str] = []
+    later: Answer[str] = Answer()
+    kit.runtime.write(
+        INDEX,
+        lambda _: Result(
+            later,
+            [Record("a", 1)],
+            committed=lambda: calls.append("committed"),
+            timed_out=lambda: calls.append("timed out"),
+        ),
+    )
+    kit.sleep(5_000)
+    kit.sleep(5_000)
+    assert calls == ["timed out"], "once"
+    kit.advance()
+    assert calls == ["timed out", "committed"]
+
+
 def test_husks_of_replaced_timers_do_not_pile_up() -> None:
     clock = ManualClock()
     timers = Timers(clock, lambda: None)
@@ -275,7 +329,7 @@ def test_husks_of_replaced_timers_do_not_pile_up() -> None:
         timers.schedule("k", 1_000, lambda: None)
     assert len(timers._heap) < 2_000
     clock.advance(1_000)
-    assert len(timers.take_due()) == 1
+    assert len(list(timers.take_due())) == 1
 
 
 def test_a_journaled_dict_refuses_changes_it_could_not_undo() -> None:
@@ -295,13 +349,13 @@ def test_a_timer_that_is_put_off_keeps_its_place_and_runs_in_order() -> None:
         timers.schedule(name, delay_ms, lambda name=name: name)
     assert len(timers._heap) == 3 and earlier == [clock.monotonic_ms() + 50]
     clock.advance(50)
-    assert timers.take_due() == [] and timers.is_scheduled("a")
+    assert list(timers.take_due()) == [] and timers.is_scheduled("a")
     timers.schedule("a", 20, lambda: "a sooner")
     clock.advance(45)
     assert [op() for op in timers.take_due()] == ["b", "a sooner", "c"]
     assert not timers.is_scheduled("a")
     clock.advance(1_000)
-    assert timers.take_due() == []
+    assert list(timers.take_due()) == []
     timers.schedule("late", 10, lambda: "late")
     timers.schedule("late", 30, lambda: "late")
     timers.schedule("other", 20, lambda: "other")

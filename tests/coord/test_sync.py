@@ -56,6 +56,21 @@ def test_a_rebalance_before_it_is_safe_takes_it_back(kit: GroupKit) -> None:
     assert kit.state is State.COMPLETING
 
 
+def test_an_assignment_that_is_not_safe_in_time_is_made_again(kit: GroupKit) -> None:
+    """A disk that hangs must not keep members waiting for ever."""
+    leader, follower = completing(kit)
+    early = follower.sync()
+    kit.log.holds = True
+    own = leader.sync({follower.member_id: b"F"})
+    kit.sleep(kit.config.offsets_commit_timeout_ms)
+    assert code(early) == code(own) == errors.REBALANCE_IN_PROGRESS
+    assert kit.state is State.PREPARING
+    kit.advance()
+    assert kit.state is State.PREPARING, "too late"
+    kit.log.holds = False
+    kit.stable(leader, follower)
+
+
 def test_a_refused_write_leaves_the_group_waiting_for_its_leader(kit: GroupKit) -> None:
     leader, follower = completing(kit)
     early = follower.sync()

@@ -84,9 +84,11 @@ class Result(Generic[R]):
 
     `applied()` runs when the records are in the log and replayed; `committed()` when the high
     watermark has passed them: that is when others who waited for this write may be answered.
+    `timed_out()` runs when that takes too long, for a response that is an Answer: the runtime does
+    not know who else hangs on it. `committed` may still follow.
     """
 
-    __slots__ = ("applied", "committed", "records", "response")
+    __slots__ = ("applied", "committed", "records", "response", "timed_out")
 
     def __init__(
         self,
@@ -95,8 +97,10 @@ class Result(Generic[R]):
         *,
         applied: Callable[[], None] | None = None,
         committed: Callable[[], None] | None = None,
+        timed_out: Callable[[], None] | None = None,
     ) -> None:
         self.response = response
         self.records = records
         self.applied = applied
         self.committed = committed
+        self.timed_out = timed_out

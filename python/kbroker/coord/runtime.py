@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kbroker.base import errors
 from kbroker.base.alarm import Alarm, Arm
@@ -50,22 +50,42 @@ _TOLD = {
 }
 
 
-class _Waiting(NamedTuple):
-    next_offset: int
-    deadline_ms: int
-    committed: Callable[[], None] | None
-    answer: Answer[Any] | None
-    response: Any
+class _Waiting:
+    """`late`: what is to be done at the deadline, once."""
+
+    __slots__ = ("answer", "committed", "deadline_ms", "late", "next_offset", "response")
+
+    def __init__(
+        self,
+        next_offset: int,
+        deadline_ms: int,
+        answer: Answer[Any] | None,
+        response: Any,
+        *,
+        committed: Callable[[], None] | None = None,
+        timed_out: Callable[[], None] | None = None,
+    ) -> None:
+        self.next_offset = next_offset
+        self.deadline_ms = deadline_ms
+        self.answer = answer
+        self.response = response
+        self.committed = committed
+        self.late = timed_out if answer is None else self._fail
+
+    def _fail(self) -> None:
+        if self.answer is not None and not self.answer.done:
+            self.answer.fail(told(KafkaError(errors.REQUEST_TIMED_OUT)))
 
 
 class _Partition(Generic[S]):
     """One shard with what waits for its log. `shard` is None while it loads."""
 
-    __slots__ = ("shard", "timers", "waiting")
+    __slots__ = ("shard", "timers", "waiting", "written_to")
 
     def __init__(self, timers: Timers) -> None:
         self.timers = timers
         self.shard: S | None = None
+        self.written_to = 0  # the offset after the last record written here
         self.waiting: deque[_Waiting] = deque()
 
 
@@ -170,13 +190,13 @@ class CoordinatorRuntime(Generic[S]):
         try:
             partition, shard = self._active(index)
             response = op(shard)
+            next_offset = partition.written_to
+            if not next_offset or next_offset <= self._writer.high_watermark(index):
+                return Answer.of(response)
         except KafkaError as refused:
             return Answer.failed(refused)
-        next_offset = partition.waiting[-1].next_offset if partition.waiting else 0
-        if next_offset <= self._writer.high_watermark(index):
-            return Answer.of(response)
         answer: Answer[R] = Answer()
-        self._wait(partition, _Waiting(next_offset, self._deadline_ms(), None, answer, response))
+        self._wait(partition, _Waiting(next_offset, self._deadline_ms(), answer, response))
         return answer
 
     def _write(
@@ -185,7 +205,7 @@ class CoordinatorRuntime(Generic[S]):
         records = result.records
         next_offset = 0
         if records:
-            next_offset = self._append(index, shard, result)
+            next_offset = partition.written_to = self._append(index, shard, result)
         if result.applied is not None:
             result.applied()
         response = result.response
@@ -195,11 +215,15 @@ class CoordinatorRuntime(Generic[S]):
                 result.committed()
             return later if later is not None else Answer.of(response)  # type: ignore[arg-type]
         answer = later if later is not None else Answer()
-        waits = None if later is not None else answer
-        self._wait(
-            partition,
-            _Waiting(next_offset, self._deadline_ms(), result.committed, waits, response),
+        entry = _Waiting(
+            next_offset,
+            self._deadline_ms(),
+            None if later is not None else answer,
+            response,
+            committed=result.committed,
+            timed_out=result.timed_out,
         )
+        self._wait(partition, entry)
         return answer
 
     def _append(self, index: int, shard: S, result: Result[Any]) -> int:
@@ -239,7 +263,7 @@ class CoordinatorRuntime(Generic[S]):
             self._alarm.set(entry.deadline_ms)
 
     def on_advance(self, index: int) -> None:
-        """The high watermark of a partition moved, or the partition failed."""
+        """The high watermark of a partition moved."""
         partition = self._partitions.get(index)
         if partition is None or not partition.waiting:
             return
@@ -253,12 +277,22 @@ class CoordinatorRuntime(Generic[S]):
                 entry.answer.complete(entry.response)
 
     def _expire(self, partition: _Partition[S], now_ms: int) -> None:
-        """Answers those who waited too long; the entries stay for their `committed`."""
-        for entry in partition.waiting:
+        """Answers those who waited too long. An entry stays only for its `committed`: a log that
+        never moves again, because its disk failed, must not gather them."""
+        waiting = partition.waiting
+        if not waiting or waiting[0].deadline_ms > now_ms:
+            return
+        kept: deque[_Waiting] = deque()
+        partition.waiting = kept
+        for entry in waiting:
             if entry.deadline_ms > now_ms:
-                break
-            if entry.answer is not None and not entry.answer.done:
-                entry.answer.fail(told(KafkaError(errors.REQUEST_TIMED_OUT)))
+                kept.append(entry)
+                continue
+            late, entry.late = entry.late, None
+            if late is not None:
+                late()
+            if entry.committed is not None:
+                kept.append(entry)
 
     # Time
 
@@ -297,7 +331,7 @@ class CoordinatorRuntime(Generic[S]):
 
 def _first_deadline(waiting: deque[_Waiting]) -> int | None:
     for entry in waiting:
-        if entry.answer is not None and not entry.answer.done:
+        if entry.late is not None:
             return entry.deadline_ms
     return None
 

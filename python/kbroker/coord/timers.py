@@ -9,7 +9,7 @@ forward stay until they surface or outnumber the living.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from kbroker.base.clock import Clock
@@ -25,18 +25,21 @@ _Entry = tuple[int, int, int, TimerOp]
 class Timers:
     """`on_earlier()` is called when the earliest due time may have moved forward."""
 
-    __slots__ = ("_clock", "_due", "_heap", "_on_earlier", "_sequence")
+    __slots__ = ("_clock", "_due", "_heap", "_on_earlier", "_ready", "_sequence")
 
     def __init__(self, clock: Clock, on_earlier: Callable[[], None]) -> None:
         self._clock = clock
         self._on_earlier = on_earlier
         self._heap: list[tuple[int, int, Hashable]] = []
         self._due: dict[Hashable, _Entry] = {}
+        self._ready: dict[Hashable, TimerOp] = {}  # due, and about to run
         self._sequence = 0
 
     def schedule(self, key: Hashable, delay_ms: int, op: TimerOp) -> None:
         """Runs `op` once, `delay_ms` from now, in place of whatever `key` had before."""
         due_ms = self._clock.monotonic_ms() + max(0, delay_ms)
+        if self._ready:
+            self._ready.pop(key, None)
         entry = self._due.get(key)
         if entry is not None and entry[1] <= due_ms:
             self._due[key] = (due_ms, entry[1], entry[2], op)
@@ -56,12 +59,14 @@ class Timers:
 
     def cancel(self, key: Hashable) -> None:
         self._due.pop(key, None)
+        self._ready.pop(key, None)
 
     def is_scheduled(self, key: Hashable) -> bool:
-        return key in self._due
+        return key in self._due or key in self._ready
 
     def cancel_all(self) -> None:
         self._due.clear()
+        self._ready.clear()
         self._heap.clear()
 
     @property
@@ -70,10 +75,16 @@ class Timers:
         a look."""
         return self._heap[0][0] if self._heap else None
 
-    def take_due(self) -> list[TimerOp]:
-        """The operations that are due now, in order of time; they are not scheduled any more."""
+    def take_due(self) -> Iterator[TimerOp]:
+        """The operations that are due now, in order of time. Each may still cancel those after it,
+        or put them off: what an operation has settled must not run as if it had not."""
+        self._collect()
+        ready = self._ready
+        while ready:
+            yield ready.pop(next(iter(ready)))
+
+    def _collect(self) -> None:
         now_ms = self._clock.monotonic_ms()
-        due: list[TimerOp] = []
         heap = self._heap
         while heap and heap[0][0] <= now_ms:
             _, number, key = heapq.heappop(heap)
@@ -85,5 +96,4 @@ class Timers:
                 self._place(key, due_ms, op)
             else:
                 del self._due[key]
-                due.append(op)
-        return due
+                self._ready[key] = op

@@ -262,6 +262,8 @@ def complete_if_all_joined_now(shard: GroupShard, group: ClassicGroup) -> bool:
 
 def end_joining(shard: GroupShard, group: ClassicGroup) -> Result[None]:
     """Time is up: goes on with those who joined. Static members may be away for a while."""
+    if group.state is not State.PREPARING:
+        return Result(None)
     late = [
         member_id
         for member_id, member in group.members.items()

@@ -93,7 +93,11 @@ def _assign(
             group.is_settled = True
             _tell(shard, group)
 
-    return Result(answer, [record], applied=applied, committed=committed)
+    def timed_out() -> None:
+        if group.state is State.STABLE and group.generation == generation and not group.is_settled:
+            rebalance.prepare_now(shard, group, "the assignment was not safe in time")
+
+    return Result(answer, [record], applied=applied, committed=committed, timed_out=timed_out)
 
 
 def _record(shard: GroupShard, group: ClassicGroup, request: SyncGroupRequest) -> Record:
