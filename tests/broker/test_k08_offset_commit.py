@@ -172,3 +172,24 @@ def test_offsets_are_deleted() -> None:
     with pytest.raises(KafkaError) as refused:  # told at the top of the answer
         edge.ask(DELETE, 0, request)
     assert refused.value.code == errors.GROUP_ID_NOT_FOUND
+
+
+def test_all_offsets_of_a_group_are_told_once() -> None:
+    edge = Edge()
+    commit(edge, 6, "t")
+    again = [OffsetFetchRequestGroup(group_id="g", topics=None) for _ in range(50)]  # type: ignore[arg-type]
+    (told,) = edge.ask(FETCH, 8, OffsetFetchRequest(groups=again)).groups
+    assert told.topics[0].partitions[0].committed_offset == 42
+
+
+@pytest.mark.parametrize("retention_ms", [(1 << 63) - 1, -2])
+def test_a_retention_beyond_all_time(retention_ms: int) -> None:
+    edge = Edge()
+    part = OffsetCommitRequestPartition(partition_index=0, committed_offset=7)
+    request = OffsetCommitRequest(
+        group_id="g", generation_id_or_member_epoch=-1, retention_time_ms=retention_ms,
+        topics=[OffsetCommitRequestTopic(name="t", partitions=[part])],
+    )  # fmt: skip
+    (topic,) = edge.ask(COMMIT, 4, request).topics
+    assert topic.partitions[0].error_code == errors.NONE
+    assert edge.kit.committed() == 7

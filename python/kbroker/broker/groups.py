@@ -9,6 +9,7 @@ COORDINATOR_LOAD_IN_PROGRESS, which every client retries.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -39,8 +40,10 @@ log = logging.getLogger("kbroker.groups")
 
 R = TypeVar("R")
 
-# A hash of every character, asked for with every heartbeat.
-_partition_of = lru_cache(1 << 14)(partition_of)
+# A hash of every character, asked for with every heartbeat. Kept for ids of a sane length: clients
+# choose them, and what is kept of the longest would be gigabytes.
+_known_partition_of = lru_cache(1 << 14)(partition_of)
+_KNOWN_CHARS_MAX = 128
 _READ_BYTES = 1 << 20
 _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
@@ -225,7 +228,8 @@ class GroupService:
         topic = self._services.topics.image.topics.get(GROUP_TOPIC)
         if topic is None:
             raise KafkaError(errors.NOT_COORDINATOR)
-        index = _partition_of(group_id, len(topic.partitions))
+        known = len(group_id) <= _KNOWN_CHARS_MAX
+        index = (_known_partition_of if known else partition_of)(group_id, len(topic.partitions))
         if index in self.unloadable:
             raise KafkaError(errors.COORDINATOR_NOT_AVAILABLE, self.unloadable[index])
         return index
@@ -240,7 +244,9 @@ class GroupService:
 
     def _advance(self, index: int) -> None:
         if not self._stopped:
-            self.runtime.on_advance(index)
+            # The partition may have gone since; whoever waited is told when its shard goes.
+            with contextlib.suppress(KafkaError):
+                self.runtime.on_advance(index)
 
     def _on_topics_deleted(self, topics: Sequence[TopicImage]) -> None:
         for topic in topics:

@@ -9,6 +9,8 @@ What was never committed is offset -1 without an error. ACLs: Describe on the gr
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from kbroker.base.errors import KafkaError
 from kbroker.broker.context import RequestContext
 from kbroker.broker.groups import caller_of
@@ -34,7 +36,7 @@ _MANY_GROUPS_FROM = 8
 @handles(apis.OFFSET_FETCH, 1, 10)
 async def handle(ctx: RequestContext, req: OffsetFetchRequest) -> OffsetFetchResponse:
     if ctx.api_version >= _MANY_GROUPS_FROM:
-        groups = [await _group(ctx, asked, req.require_stable) for asked in req.groups]
+        groups = [await _group(ctx, asked, req.require_stable) for asked in _once(req.groups)]
         return OffsetFetchResponse(groups=groups)
     asked = None
     if req.topics is not None:
@@ -63,6 +65,17 @@ async def handle(ctx: RequestContext, req: OffsetFetchRequest) -> OffsetFetchRes
             for topic in fetched
         ]
     )
+
+
+def _once(groups: Sequence[OffsetFetchRequestGroup]) -> Iterator[OffsetFetchRequestGroup]:
+    """Without those that ask for all of a group again: that answer is many times its question."""
+    seen: set[str] = set()
+    for asked in groups:
+        if asked.topics is None:
+            if asked.group_id in seen:
+                continue
+            seen.add(asked.group_id)
+        yield asked
 
 
 async def _group(

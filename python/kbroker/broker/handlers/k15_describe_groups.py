@@ -25,7 +25,7 @@ from kbroker.wire.schema.describe_groups import (
 @handles(apis.DESCRIBE_GROUPS, 0, 6)
 async def handle(ctx: RequestContext, req: DescribeGroupsRequest) -> DescribeGroupsResponse:
     response = DescribeGroupsResponse()
-    for group_id in req.groups:
+    for group_id in dict.fromkeys(req.groups):  # a name said twice is answered once
         described = await _describe(ctx, group_id)
         if not described.error_code:
             described.authorized_operations = group_operations(req.include_authorized_operations)

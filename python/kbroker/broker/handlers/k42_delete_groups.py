@@ -5,6 +5,8 @@ Old clients pick version 0 and nothing else, so it is offered. ACLs: Delete on e
 
 from __future__ import annotations
 
+import asyncio
+
 from kbroker.base import errors
 from kbroker.base.errors import KafkaError
 from kbroker.broker.context import RequestContext
@@ -33,7 +35,7 @@ async def _delete(ctx: RequestContext, group_id: str) -> int:
     groups = ctx.services.groups
     try:
         while not await groups.write(group_id, lambda shard: op_delete(shard, caller, group_id)):
-            pass  # more offsets than one write can hold
+            await asyncio.sleep(0)  # more offsets than one write can hold: others first
     except KafkaError as refused:
         return refused.code
     return errors.NONE

@@ -28,7 +28,7 @@ async def handle(
 ) -> ConsumerGroupDescribeResponse:
     offered = "consumer" in ctx.services.config.group_coordinator_rebalance_protocols
     groups = []
-    for group_id in req.group_ids:
+    for group_id in dict.fromkeys(req.group_ids):  # a name said twice is answered once
         if offered:
             group = await _describe(ctx, group_id)
         else:

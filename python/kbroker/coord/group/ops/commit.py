@@ -35,6 +35,7 @@ TOPIC_IDS_FROM: Final = 10
 _GROUP_ID_NOT_FOUND_FROM: Final = 9
 _RETENTION_UNTIL: Final = 4
 _NO_RETENTION: Final = -1
+INT64_MAX: Final = (1 << 63) - 1
 _SIGNS_OF_LIFE: Final = (State.STABLE, State.PREPARING)
 
 
@@ -52,7 +53,7 @@ def op_commit(
     expires_ms = NO_TIMESTAMP
     retention_ms = request.retention_time_ms
     if caller.api_version <= _RETENTION_UNTIL and retention_ms != _NO_RETENTION:
-        expires_ms = now_ms + retention_ms
+        expires_ms = min(now_ms + max(0, retention_ms), INT64_MAX)
     group = shard.groups.get(request.group_id)
     consumers = group if isinstance(group, ConsumerGroup) else None
     for asked in request.topics:
