@@ -160,5 +160,5 @@ def pairs(words: Iterable[str], option: str) -> list[tuple[str, str]]:
         key, equals, value = word.partition("=")
         if not equals or not key.strip():
             raise usage(f"{option} {word}: must be KEY=VALUE".strip())
-        found.append((key.strip(), value.strip()))
+        found.append((key.strip(), value))
     return found

@@ -302,10 +302,15 @@ def pump(
             continue
         lines: list[bytes] = []
         last: dict[Part, Any] = {}
+        failed: Failure | None = None
         for message in messages:
             part = (message.topic(), message.partition())
             if message.error() is not None:
-                _on_error(message, part, ends)
+                try:
+                    _on_error(message, part, ends)
+                except Failure as why:
+                    failed = why  # after the records that came before it
+                    break
             elif ends.on_record(part, message.offset()):
                 lines.append(formatter(as_record(message)))
                 last[part] = message
@@ -313,6 +318,8 @@ def pump(
         out.flush()
         if store:
             _store(consumer, last)
+        if failed is not None:
+            raise failed
         if left is not None:
             left -= len(lines)
 

@@ -206,6 +206,9 @@ def _take_number(found: dict[str, Any], name: str, maximum: int) -> int:
     return value
 
 
+_HEADER_FIELDS = {"key", "value", "value_base64"}
+
+
 def _take_headers(found: Any) -> Sequence[Header]:
     """An object of names and values, or the list that consume writes."""
     if found is None:
@@ -213,6 +216,9 @@ def _take_headers(found: Any) -> Sequence[Header]:
     if isinstance(found, dict):
         return [(_name(name), _take({"value": value}, "value")) for name, value in found.items()]
     if isinstance(found, list) and all(isinstance(one, dict) for one in found):
+        for one in found:
+            if unknown := one.keys() - _HEADER_FIELDS:
+                raise FormatError(f"a header has no field {sorted(unknown)[0]!r}")
         return [(_name(one.get("key")), _take(one, "value")) for one in found]
     raise FormatError('headers must be {"name": "value"} or [{"key": "name", "value": "value"}]')
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kbroker.base import errors
+from kbroker.base.listeners import join_host_port
 from kbroker.cli import console, groups
 from kbroker.cli.connection import (
     BOOTSTRAP,
@@ -206,7 +207,7 @@ def delete_offsets(
         raise Failure(f"{group} has no offsets of {', '.join(topic)}")
     console.confirm(f"Forget {len(parts)} offsets of {group}?", yes)
     node = found.coordinator
-    where = connection.bootstrap if node is None else f"{node.host}:{node.port}"
+    where = connection.bootstrap if node is None else join_host_port(node.host, node.port)
     refused = _ask_to_delete(where, group, parts, timeout)
     for part in parts:
         if part not in refused:

@@ -69,10 +69,14 @@ def committed(connection: Connection, admin: AdminClient, group: str) -> dict[Pa
     request = ConsumerGroupTopicPartitions(group)
     futures = admin.list_consumer_group_offsets([request], request_timeout=connection.timeout_s)
     told = connection.wait(f"the offsets of {group}", futures[group])
+    for part in told.topic_partitions:
+        if part.error is not None:
+            where = f"{part.topic}-{part.partition}"
+            raise Failure(f"the offset of {group} in {where}: {part.error.str()}")
     return {
         (part.topic, part.partition): part.offset
         for part in told.topic_partitions
-        if part.error is None and part.offset >= 0
+        if part.offset >= 0
     }
 
 

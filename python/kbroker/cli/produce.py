@@ -145,12 +145,14 @@ def _run(sender: Sender, reader: Reader, paths: list[Path], quiet: bool) -> None
         interrupted = True
     except FormatError as refused:
         wrong = str(refused)
+    except OSError as failed:  # of a file in the middle: what came before it is delivered, too
+        wrong = f"{failed.filename or 'standard input'}: {failed.strerror or failed}"
     sender.flush()
     sender.report(quiet)
     sender.raise_refused()
     if wrong:
         raise Failure(wrong)
-    if interrupted and not sys.stdin.isatty():
+    if interrupted and (paths or not sys.stdin.isatty()):
         raise SystemExit(INTERRUPTED)  # whoever typed the records ended them; else they were cut
 
 
