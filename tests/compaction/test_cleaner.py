@@ -431,6 +431,31 @@ def test_the_throttle_spreads_bytes_over_time() -> None:
     assert sum(waits) == pytest.approx(2.5, abs=0.01)
 
 
+def test_an_altered_rate_ends_a_pause_and_gives_another_try(tmp_path: Path) -> None:
+    from kbroker.base.config import BrokerConfig
+    from kbroker.log.cleaner_round import Throttle
+
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            throttle.bytes_per_second = 1e9
+
+    throttle = Throttle(lambda: 0, wait)
+    throttle.bytes_per_second = 1.0
+    throttle.spend(1 << 20)
+    assert waits == [1.0, 1.0, 1.0], "not twelve days"
+
+    managed = opened(tmp_path, ("t", TOPIC_ID, 1))
+    cleaner = managed.logs.housekeeping.cleaner
+    cleaner.uncleanable[TOPIC_ID, 0] = "the keys of one batch do not fit"
+    altered = BrokerConfig({"log.cleaner.io.max.bytes.per.second": "5000"})
+    managed.logs.housekeeping.reconfigure(altered)
+    assert not cleaner.uncleanable and cleaner._throttle.bytes_per_second == 5000
+    managed.logs.close()
+
+
 def test_partitions_are_cleaned_side_by_side(tmp_path: Path) -> None:
     managed = opened(
         tmp_path, ("t", TOPIC_ID, 1), ("u", OTHER_ID, 1), broker_log_cleaner_threads="2"

@@ -242,11 +242,11 @@ class CleanerKeys:
         doc="Bytes of the cleaner's buffers: half for reading, half for writing.",
     )
     log_cleaner_io_max_bytes_per_second = declare(
-        "log.cleaner.io.max.bytes.per.second", DOUBLE, 1.7976931348623157e308,
+        "log.cleaner.io.max.bytes.per.second", DOUBLE, 1.7976931348623157e308, at_least(1),
         mode=CLUSTER_WIDE, doc="Most the cleaner reads and writes.",
     )
     log_cleaner_io_buffer_load_factor = declare(
-        "log.cleaner.io.buffer.load.factor", DOUBLE, 0.9, mode=CLUSTER_WIDE,
+        "log.cleaner.io.buffer.load.factor", DOUBLE, 0.9, between(0.01, 1), mode=CLUSTER_WIDE,
         doc="How full the map of keys may get.",
     )
     log_cleaner_backoff_ms = declare(

@@ -127,6 +127,13 @@ class LogCleaner:
 
     # Choosing
 
+    def reconfigure(self, settings: BrokerConfig) -> None:
+        """An altered rate holds at once, and partitions that were given up get another try: an
+        altered buffer may be what they lacked."""
+        self.settings = settings
+        self._throttle.bytes_per_second = settings.log_cleaner_io_max_bytes_per_second
+        self.uncleanable.clear()
+
     def tick(self, wall_ms: int, now_ms: int) -> None:
         if now_ms >= self._next_look_ms:
             self._start_some(wall_ms, now_ms)

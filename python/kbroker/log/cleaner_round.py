@@ -35,6 +35,7 @@ READ_BYTES_MIN = 64 * 1024
 # high a second look at the keys.
 RECORD_BYTES_GUESS = 32
 RATE_UNBOUNDED = 1e15
+PAUSE_MS_MAX = 1000
 
 
 class Stopped(Exception):
@@ -58,8 +59,13 @@ class Throttle:
             now_ms = self._now_ms()
             self._free_at_ms = max(self._free_at_ms, now_ms) + 1000 * size / self.bytes_per_second
             delay_ms = self._free_at_ms - now_ms
-        if delay_ms >= 1:
-            self._wait(delay_ms / 1000)
+        # In pieces: a rate that is altered, or a broker that stops, is not slept through.
+        rate = self.bytes_per_second
+        while delay_ms >= 1 and self.bytes_per_second == rate:
+            piece_ms = min(delay_ms, PAUSE_MS_MAX)
+            if self._wait(piece_ms / 1000) is True:
+                return
+            delay_ms -= piece_ms
 
 
 def _keep_time(log: Log, swap: Swap) -> None:

@@ -79,7 +79,8 @@ class Housekeeping:
 
     def reconfigure(self, settings: BrokerConfig) -> None:
         """Intervals that run go on to their end; the next ones are the new ones."""
-        self._settings = self.cleaner.settings = settings
+        self._settings = settings
+        self.cleaner.reconfigure(settings)
 
     def tick(self, wall_ms: int) -> None:
         began_ns = perf_counter_ns()
