@@ -6,8 +6,8 @@
 
 An append that is refused rolls the replayed records back, so that state and log agree after every
 write. A write whose records wait longer than `commit_timeout_ms` below the high watermark is
-answered REQUEST_TIMED_OUT, as the coordinator's clients know it; its records stay, and `committed`
-still runs when they are safe.
+answered REQUEST_TIMED_OUT, as the coordinator's clients know it (where the response is an Answer,
+`timed_out` is called instead); its records stay, and `committed` still runs when they are safe.
 
 Sans-I/O: one owner calls everything, time comes from a clock, waking up from `arm`. Nothing here
 knows what groups or transactions are.
