@@ -211,7 +211,11 @@ def test_cooperative_members_keep_what_does_not_move(
     group.wait_shared(first, second, third)
     assert moved(first)[2:] == [("revoked", had[0] & third.owned)]
     assert moved(second) == [("assigned", had[1]), ("revoked", had[1] & third.owned)]
-    assert moved(third) == [("assigned", third.owned)]
+    # The two may give up theirs in different rebalances: what comes to the newcomer comes once, and
+    # stays, in one step or in two.
+    steps = moved(third)
+    assert {event for event, _ in steps} == {"assigned"}
+    assert sorted(n for _, gained in steps for n in gained) == sorted(third.owned)
     fill(group, 10)
     group.wait_read(range(20), first, second, third)
     third.leave()
