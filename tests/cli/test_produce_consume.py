@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from kbroker.cli.main import main
 from kbroker.cli.produce import Pace
 
 from tests.cli.conftest import Kcore
+from tests.support.recent import RECENT_MS
 
 FAST = ("--acks", "1")  # a producer id costs half a second at each start
 
@@ -68,14 +70,14 @@ def test_keys_headers_and_tombstones(kcore: Kcore) -> None:
 
 def test_json_there_and_back(kcore: Kcore) -> None:
     lines = (
-        '{"value": {"n": 1}, "key": "k", "headers": {"a": "b"}, "timestamp": 1700000000000}\n'
-        "\n"
+        '{"value": {"n": 1}, "key": "k", "headers": {"a": "b"}, "timestamp": '
+        f"{RECENT_MS}}}\n\n"
         '{"value_base64": "/w==", "key_base64": "/g=="}\n{"value": null, "key": "k"}\n'
     )
     kcore("produce", "json", "--json", *FAST, stdin=lines)
     told = kcore("consume", "json", "--json", "-e").out
     assert told.splitlines()[0] == (
-        '{"topic":"json","partition":0,"offset":0,"timestamp":1700000000000,"key":"k",'
+        f'{{"topic":"json","partition":0,"offset":0,"timestamp":{RECENT_MS},"key":"k",'
         '"value":"{\\"n\\":1}","headers":[{"key":"a","value":"b"}]}'
     )
     assert '"key_base64":"/g==","value_base64":"/w=="' in told.splitlines()[1]
@@ -121,7 +123,7 @@ def test_what_was_refused_is_counted(kcore: Kcore) -> None:
 def test_positions(kcore: Kcore) -> None:
     kcore("topic", "create", "places", "-p", "2")
     stamped = "".join(
-        f'{{"value": {n}, "partition": {n % 2}, "timestamp": {1_700_000_000_000 + n * 1000}}}\n'
+        f'{{"value": {n}, "partition": {n % 2}, "timestamp": {RECENT_MS + n * 1000}}}\n'
         for n in range(10)
     )
     kcore("produce", "places", "--json", *FAST, stdin=stamped)
@@ -134,8 +136,10 @@ def test_positions(kcore: Kcore) -> None:
     assert begin("3") == ["6", "7", "8", "9"]
     assert begin("-1") == ["8", "9"]
     assert begin("-100", "-p", "1") == ["1", "3", "5", "7", "9"]
-    assert begin("1700000007000") == ["7", "8", "9"]
-    assert begin("2023-11-14T22:13:28") == ["8", "9"]
+    assert begin(str(RECENT_MS + 7_000)) == ["7", "8", "9"]
+    assert begin(
+        datetime.fromtimestamp(RECENT_MS // 1_000 + 8, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    ) == ["8", "9"]
     assert begin("1h") == []
     assert "is not a position" in kcore("consume", "places", "--from", "here", code=2).err
     assert len(kcore("consume", "places", "--from", "start", "-n", "3").out.splitlines()) == 3

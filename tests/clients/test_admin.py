@@ -14,10 +14,10 @@ import pytest
 from tests.clients.conftest import DRIVEN_CLIENTS
 from tests.clients.driven import ClientError, DrivenClient, Sent
 from tests.clients.served import Broker
+from tests.support.recent import RECENT_MS
 
 Clients = Callable[[str], DrivenClient]
 
-BASE_MS = 1_700_000_000_000
 # aiokafka has only the call that replaces a topic's whole configuration, Java only the other one.
 CAN_SET = ("confluent", "kafka_python", "java")
 CAN_REPLACE = ("confluent", "kafka_python", "aiokafka")
@@ -120,7 +120,7 @@ def test_delete_records(name: str, clients: Clients, topic: str) -> None:
 def test_listed_offsets(name: str, clients: Clients, topic: str) -> None:
     client = clients(name)
     times = [0, 50, 10, 20]
-    clients("confluent").produce(topic, [Sent(b"v", None, (), BASE_MS + t) for t in times])
+    clients("confluent").produce(topic, [Sent(b"v", None, (), RECENT_MS + t) for t in times])
     listed = {
         which: client.call("list_offset", topic=topic, partition=0, which=which)
         for which in ("earliest", "latest", "max_timestamp")

@@ -15,10 +15,10 @@ import pytest
 from tests.clients.driven import DrivenClient, Sent
 from tests.clients.served import Broker
 from tests.peers import require_peer, run_java
+from tests.support.recent import RECENT_MS
 
 Clients = Callable[[str], DrivenClient]
 
-BASE_MS = 1_700_000_000_000
 pytestmark = pytest.mark.peer
 
 
@@ -87,9 +87,9 @@ def test_console_consumer_from_an_offset(broker: Broker, topic: str, clients: Cl
 
 
 def test_offsets_tool(broker: Broker, topic: str, clients: Clients) -> None:
-    records = [Sent(b"v", None, (), BASE_MS + 10 * i) for i in range(20)]
+    records = [Sent(b"v", None, (), RECENT_MS + 10 * i) for i in range(20)]
     clients("confluent").produce(topic, records)
-    for time, expected in (("-1", 20), (str(BASE_MS + 95), 10)):
+    for time, expected in (("-1", 20), (str(RECENT_MS + 95), 10)):
         printed = run_tool("GetOffsetShell", broker, "--topic", topic, "--time", time)
         assert printed.split() == [f"{topic}:0:{expected}"]
 

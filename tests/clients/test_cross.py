@@ -12,10 +12,10 @@ import pytest
 
 from tests.clients.conftest import DRIVEN_CLIENTS
 from tests.clients.driven import DrivenClient, KcatClient, Received, Sent
+from tests.support.recent import RECENT_MS
 
 Clients = Callable[[str], DrivenClient]
 
-BASE_MS = 1_700_000_000_000
 RECORDS_EACH = 50
 CODEC_OF = {"confluent": "lz4", "kafka_python": "gzip", "aiokafka": "snappy", "java": "zstd"}
 
@@ -26,7 +26,7 @@ def written_by(name: str) -> list[Sent]:
             f"{name} value {i} ".encode() * (1 + i % 7),
             None if i % 5 == 0 else f"{name}-{i}".encode(),
             (("writer", name.encode()),) if i % 2 else (),
-            BASE_MS + i,
+            RECENT_MS + i,
         )
         for i in range(RECORDS_EACH)
     ]
@@ -38,7 +38,7 @@ def write_all(clients: Clients, kcat: KcatClient, topic: str) -> list[Sent]:
         records = written_by(name)
         clients(name).produce(topic, records, codec=codec)
         expected += records
-    without_value = [Sent(b"null header", None, (("null", None),), BASE_MS)]
+    without_value = [Sent(b"null header", None, (("null", None),), RECENT_MS)]
     clients("confluent").produce(topic, without_value)
     expected += without_value
     lines = [b"kcat line %d" % i for i in range(RECORDS_EACH)]

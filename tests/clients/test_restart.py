@@ -20,8 +20,8 @@ from tests.clients.deaf_proxy import DeafProxy
 from tests.clients.driven import DrivenClient, Sent
 from tests.clients.served import Broker, ServedBroker, serve_command
 from tests.peers import free_port
+from tests.support.recent import RECENT_MS
 
-BASE_MS = 1_700_000_000_000
 PARTITIONS = 3
 ACKS_PER_EVENT = 2_000
 # A JVM broker takes seconds to come back; there, the test only has to show that it is right.
@@ -38,7 +38,7 @@ def state_of(client: DrivenClient, topic: str) -> list[object]:
 @pytest.mark.parametrize("name", DRIVEN_CLIENTS)
 def test_clients_live_through_a_restart(name: str, new_broker: NewBroker) -> None:
     broker = new_broker()
-    records = [Sent(b"%d" % i, b"k", (), BASE_MS + i) for i in range(300)]
+    records = [Sent(b"%d" % i, b"k", (), RECENT_MS + i) for i in range(300)]
     with (
         open_client(name, broker.bootstrap) as client,
         open_client("confluent", broker.bootstrap) as admin,
@@ -121,7 +121,7 @@ def test_an_append_whose_answer_was_lost_is_not_made_twice(name: str, tmp_path: 
             open_client(name, address) as client,
         ):
             client.call("create_topic", topic="t", partitions=1, config={})
-            records = [Sent(b"%d" % i, None, (), BASE_MS) for i in range(120)]
+            records = [Sent(b"%d" % i, None, (), RECENT_MS) for i in range(120)]
             client.produce("t", records[:100], idempotent=True)
             proxy.mute()
             client.ask_produce("t", records[100:], idempotent=True)

@@ -12,21 +12,21 @@ import pytest
 
 from tests.clients.conftest import DRIVEN_CLIENTS
 from tests.clients.driven import DrivenClient, KcatClient, Received, Sent
+from tests.support.recent import RECENT_MS
 
 Clients = Callable[[str], DrivenClient]
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-BASE_MS = 1_700_000_000_000
 MEBIBYTE = 1 << 20
 
 ZOO = [
-    Sent(b"v", b"k", (), BASE_MS),
-    Sent(b"\x00", None, (), BASE_MS + 1),
-    Sent(b"", b"", (("empty", b""),), BASE_MS + 2),
-    Sent(None, b"tombstone", (), BASE_MS + 3),
-    Sent(b"\xff\x00\n\t" * 250, bytes(range(256)), (("h", b"1"), ("h", b"2")), BASE_MS + 4),
-    Sent(b"null header", b"k", (("null", None), ("name", b"value")), BASE_MS + 5),
-    Sent(b"compressible " * 8_000, b"k", (), BASE_MS + 6),
+    Sent(b"v", b"k", (), RECENT_MS),
+    Sent(b"\x00", None, (), RECENT_MS + 1),
+    Sent(b"", b"", (("empty", b""),), RECENT_MS + 2),
+    Sent(None, b"tombstone", (), RECENT_MS + 3),
+    Sent(b"\xff\x00\n\t" * 250, bytes(range(256)), (("h", b"1"), ("h", b"2")), RECENT_MS + 4),
+    Sent(b"null header", b"k", (("null", None), ("name", b"value")), RECENT_MS + 5),
+    Sent(b"compressible " * 8_000, b"k", (), RECENT_MS + 6),
 ]
 
 
@@ -68,7 +68,7 @@ def test_messages_of_one_byte_to_one_mebibyte(name: str, clients: Clients, topic
     config = {"max.message.bytes": str(2 * MEBIBYTE)}
     clients("confluent").call("create_topic", topic=topic_name, partitions=1, config=config)
     sizes = [1, 2, 100, 1023, 4096, 65_537, 262_144, MEBIBYTE - 1, MEBIBYTE]
-    records = [Sent(payload(size), None, (), BASE_MS) for size in sizes]
+    records = [Sent(payload(size), None, (), RECENT_MS) for size in sizes]
     assert client.produce(topic_name, records) == list(range(len(sizes)))
     received = client.consume(topic_name, len(sizes))
     assert [len(r.value or b"") for r in received] == sizes
@@ -78,7 +78,7 @@ def test_messages_of_one_byte_to_one_mebibyte(name: str, clients: Clients, topic
 @pytest.mark.parametrize("name", DRIVEN_CLIENTS)
 def test_idempotent_producer(name: str, clients: Clients, topic: str) -> None:
     client = clients(name)
-    records = [Sent(b"%d" % i, None, (), BASE_MS + i) for i in range(2_000)]
+    records = [Sent(b"%d" % i, None, (), RECENT_MS + i) for i in range(2_000)]
     first = client.produce(topic, records[:1_500], idempotent=True)
     second = client.produce(topic, records[1_500:], idempotent=True)
     assert first + second == list(range(2_000))
@@ -89,7 +89,7 @@ def test_idempotent_producer(name: str, clients: Clients, topic: str) -> None:
 @pytest.mark.parametrize("name", DRIVEN_CLIENTS)
 def test_weaker_acks(name: str, acks: int, clients: Clients, topic: str) -> None:
     client = clients(name)
-    records = [Sent(b"%d" % i, b"k", (), BASE_MS + i) for i in range(100)]
+    records = [Sent(b"%d" % i, b"k", (), RECENT_MS + i) for i in range(100)]
     offsets = client.produce(topic, records, acks=acks)
     if acks == 1:
         assert offsets == list(range(100))
@@ -99,13 +99,13 @@ def test_weaker_acks(name: str, acks: int, clients: Clients, topic: str) -> None
 @pytest.mark.parametrize("name", DRIVEN_CLIENTS)
 def test_consume_from_offset_and_timestamp(name: str, clients: Clients, topic: str) -> None:
     client = clients(name)
-    records = [Sent(b"%d" % i, None, (), BASE_MS + 10 * i) for i in range(300)]
+    records = [Sent(b"%d" % i, None, (), RECENT_MS + 10 * i) for i in range(300)]
     for begin in range(0, 300, 60):
         client.produce(topic, records[begin : begin + 60])
     # Both inside a batch: a broker answers with whole batches, the client leaves out the front.
     assert as_sent(client.consume(topic, 10, start="offset", value=137)) == records[137:147]
     # Between two records' times: the first record not older than that.
-    found = client.consume(topic, 5, start="timestamp", value=BASE_MS + 10 * 201 - 3)
+    found = client.consume(topic, 5, start="timestamp", value=RECENT_MS + 10 * 201 - 3)
     assert [r.offset for r in found] == [201, 202, 203, 204, 205]
 
 
@@ -115,7 +115,7 @@ def test_consume_from_the_end_sees_only_what_comes_later(
 ) -> None:
     client = clients(name)
     writer = clients("kafka_python" if name == "confluent" else "confluent")
-    writer.produce(topic, [Sent(b"before", None, (), BASE_MS)] * 3)
+    writer.produce(topic, [Sent(b"before", None, (), RECENT_MS)] * 3)
     client.ask_consume(topic, 2, start="end")
     client.wait_event("positioned")
     writer.produce(topic, [Sent(b"after 1"), Sent(b"after 2")])
@@ -141,11 +141,11 @@ def test_kcat_brings_records_back(codec: str, kcat: KcatClient, topic: str) -> N
 def test_kcat_offsets_timestamps_and_metadata(
     kcat: KcatClient, clients: Clients, topic: str
 ) -> None:
-    records = [Sent(b"%d" % i, None, (), BASE_MS + 10 * i) for i in range(100)]
+    records = [Sent(b"%d" % i, None, (), RECENT_MS + 10 * i) for i in range(100)]
     clients("confluent").produce(topic, records)
     assert [r.offset for r in kcat.consume(topic, 3, start="offset", value=41)] == [41, 42, 43]
-    found = kcat.consume(topic, 2, start="timestamp", value=BASE_MS + 495)
+    found = kcat.consume(topic, 2, start="timestamp", value=RECENT_MS + 495)
     assert [r.offset for r in found] == [50, 51]
-    assert kcat.query(topic, BASE_MS + 301) == 31
+    assert kcat.query(topic, RECENT_MS + 301) == 31
     known = {t["topic"]: len(t["partitions"]) for t in kcat.metadata()["topics"]}
     assert known[topic] == 1

@@ -18,6 +18,7 @@ import pytest
 from ci.peers import PYTHON_PEERS, python_peer
 from tests.clients.driven import DrivenClient, Sent
 from tests.clients.served import Broker
+from tests.support.recent import RECENT_MS
 
 Clients = Callable[[str], DrivenClient]
 
@@ -60,9 +61,12 @@ def test_kaskade(broker: Broker, topic: str, clients: Clients, tmp_path: Path) -
 def test_quix_streams(broker: Broker, topic_name: str, clients: Clients, tmp_path: Path) -> None:
     """Windows and state over a group; then elsewhere, where the state is in its changelog only."""
 
+    start_ms = RECENT_MS // 10_000 * 10_000  # the windows are of ten seconds
+
     def run(place: str, first: int, count: int) -> Any:
-        arguments = [broker.bootstrap, topic_name, str(tmp_path / place), str(first), str(count)]
-        return run_stranger("quixstreams", "quix_app.py", *arguments, home=tmp_path)
+        where = [broker.bootstrap, topic_name, str(tmp_path / place)]
+        what = [str(start_ms), str(first), str(count)]
+        return run_stranger("quixstreams", "quix_app.py", *where, *what, home=tmp_path)
 
     # Number n belongs to sensor n % 3, and to the window of ten in which it lies.
     assert run("here", 0, 12) == {

@@ -17,11 +17,12 @@ from kcore.files import names
 from kcore.files.epoch_checkpoint import EpochEntry, store_epoch_checkpoint
 from kcore.verify import verify_dir
 from tests.peers import KafkaProcess, require_peer
+from tests.support.recent import RECENT_MS
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-START_MS = 1_700_000_000_000
+START_MS = RECENT_MS
 ROUNDS = 100
 Pair = tuple[bytes | None, bytes | None]
 

@@ -1,10 +1,11 @@
 """A Quix Streams application: a stateful, windowed computation. Runs in an environment of its own.
 
-    python quix_app.py BOOTSTRAP NAME STATE_DIR FIRST COUNT
+    python quix_app.py BOOTSTRAP NAME STATE_DIR START_MS FIRST COUNT
 
-Makes COUNT readings from number FIRST on, reads what its group has not yet read, and prints one
-JSON object: the windows' sums (one a reading), and how many readings each key has had in all, as
-its state tells. With an empty STATE_DIR the state comes back from the changelog topics.
+Makes COUNT readings from number FIRST on, a second apart with number 0 at START_MS, reads what its
+group has not yet read, and prints one JSON object: the windows' sums (one a reading), and how many
+readings each key has had in all, as its state tells. With an empty STATE_DIR the state comes back
+from the changelog topics.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from typing import Any
 from quixstreams import Application
 
 KEYS = 3
-START_MS = 1_700_000_000_000
 WINDOW_MS = 10_000
 
 
-def main(bootstrap: str, name: str, state_dir: str, first: str, count: str) -> None:
+def main(bootstrap: str, name: str, state_dir: str, start_ms: str, first: str, count: str) -> None:
     app = Application(
         broker_address=bootstrap,
         consumer_group=name,
@@ -36,7 +36,7 @@ def main(bootstrap: str, name: str, state_dir: str, first: str, count: str) -> N
             message = source.serialize(
                 key=f"sensor-{number % KEYS}",
                 value={"reading": number},
-                timestamp_ms=START_MS + number * 1_000,
+                timestamp_ms=int(start_ms) + number * 1_000,
             )
             producer.produce(
                 source.name, value=message.value, key=message.key, timestamp=message.timestamp
