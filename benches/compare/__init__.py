@@ -1,0 +1,1 @@
+"""kcore beside Apache Kafka and Tansu: `python -m benches.compare --help`."""
