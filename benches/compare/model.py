@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 # Apache Kafka's default of `max.message.bytes`, header of the batch included: a "1 MiB batch" is
@@ -60,11 +60,17 @@ class Contender(Protocol):
     def close(self) -> None:
         """Ends it whatever state it is in and removes its data."""
 
+    def sibling(self) -> Self:
+        """Another of its kind, not started, with data of its own; the caller closes it."""
+
     def cpu_seconds(self) -> float: ...
     def rss_bytes(self) -> int: ...
     def anon_bytes(self) -> int: ...
     def disk_bytes(self) -> int:
         """Blocks that its data directory takes."""
+
+    def drop_page_cache(self) -> None:
+        """After it, reads of what was written come from the disk."""
 
     def create_topic(self, name: str, partitions: int) -> None: ...
     def delete_topic(self, name: str) -> None: ...
