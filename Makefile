@@ -4,8 +4,9 @@
 #   make test    the same, with the test extra; then lint, types, import arrows and every test
 #
 # For work on the code: make build (in place, seconds), make check (rules and fast tests),
-# make debug (assertions on), make bench. Nothing is done twice: a stamp in .venv remembers what
-# was installed, and it is redone only when a source file is newer.
+# make debug (assertions on), make bench, make gate (instructions of the hot paths against stored
+# ones, seconds). Nothing is done twice: a stamp in .venv remembers what was installed, and it is
+# redone only when a source file is newer.
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -15,6 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
+GATE_ARGS ?=
 
 # Tests run against the wheel in .venv, as a stranger has it. Without this variable Python puts the
 # working directory first on its path, and the source folder kcore/, which holds no compiled
@@ -25,7 +27,7 @@ unexport PYTHONPATH
 SOURCES := pyproject.toml setup.py README.md $(shell find kcore python -name '*.py' -o -name '*.py[xi]' \
              -o -name '*.pxd' -o -name '*.h' -o -name '*_impl.c' -o -name py.typed)
 
-.PHONY: run test bench build debug check gen clean
+.PHONY: run test bench gate build debug check gen clean
 
 run: $(VENV)/.installed
 	@$(BIN)/kcore serve --listen $(HOST):$(PORT) --data-dir $(DATA)
@@ -42,6 +44,9 @@ bench: $(VENV)/.installed $(VENV)/.tools
 	@mkdir -p .benchmarks
 	$(BIN)/python -m pytest benches --benchmark-only --benchmark-json=.benchmarks/latest.json -q $(PYTEST_ARGS)
 	$(BIN)/python benches/report.py .benchmarks/latest.json
+
+gate: $(VENV)/.installed $(VENV)/.tools
+	$(BIN)/python ci/bench_gate.py $(GATE_ARGS)
 
 # In place: the compiled modules land beside their sources; run with PYTHONPATH=.:python.
 build: $(VENV)/.tools

