@@ -41,8 +41,8 @@ NATIVE_LEVELS: list[set[str]] = [
     {"cursor", "fileops"},
     {"varint", "crc32c", "posixops", "simops", "murmur2", "wirebuf"},
     {"batch", "writer", "mapping"},
-    {"codecs", "batchwalk", "index", "message", "framing", "offset_record"},
-    {"records", "segment"},
+    {"codecs", "batchwalk", "index", "message", "framing", "request", "offset_record"},
+    {"records", "segment", "connection"},
     {"log", "scan", "encoder", "columns", "produce_codec", "fetch_codec", "keymap"},
     {"compact", "swap"},
 ]
@@ -50,6 +50,8 @@ FILES_FAMILY = {
     "fileops", "posixops", "simops", "mapping", "index", "segment", "scan", "log", "swap",
 }  # fmt: skip
 WIRE_FAMILY = {"produce_codec", "fetch_codec", "message", "framing", "offset_record"}
+# Wire units that others may stand on, and who may.
+WIRE_BASES = {"message": None, "framing": {"connection"}}
 
 
 @dataclass(frozen=True)
@@ -275,7 +277,9 @@ def rule_native_arrows(tree: Tree) -> Iterator[Finding]:
             if used is None or used == unit or used not in level_of:
                 continue
             crossing = used in FILES_FAMILY and unit not in FILES_FAMILY | WIRE_FAMILY
-            if level_of[used] >= level_of[unit] or crossing or used in WIRE_FAMILY - {"message"}:
+            bases = WIRE_BASES.get(used, set())
+            private = used in WIRE_FAMILY and bases is not None and unit not in bases
+            if level_of[used] >= level_of[unit] or crossing or private:
                 yield Finding("native-arrows", path, number, f"{unit} may not cimport {used}")
 
 

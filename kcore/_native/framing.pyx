@@ -52,11 +52,6 @@ class BadFrame(CoreError):
 cdef class ReceivePool:
     """The shared receive buffer of one loop, and the sum of what its connections hold back."""
 
-    cdef bytearray _bytes
-    cdef object _view
-    cdef readonly Py_ssize_t size
-    cdef readonly Py_ssize_t held_bytes
-
     def __cinit__(self, Py_ssize_t size=262144):
         if size < OWN_BYTES_SMALL:
             raise ValueError(f"a receive pool needs at least {OWN_BYTES_SMALL} bytes, got {size}")
@@ -75,25 +70,6 @@ cdef class FrameBuffer:
     fixed part, `header_error` says how; ApiVersions of a later age must still be answerable).
     """
 
-    cdef ReceivePool _pool
-    cdef bytearray _own
-    cdef object _own_view
-    cdef bytes _flexible_from
-    cdef bint _in_shared
-    cdef bint _used_since_sweep
-    cdef Py_ssize_t _start
-    cdef Py_ssize_t _end
-    cdef Py_ssize_t _held
-    cdef bytes _client_id_bytes
-    cdef public Py_ssize_t frame_bytes_max
-    cdef readonly object frame
-    cdef readonly int api_key
-    cdef readonly int api_version
-    cdef readonly int correlation_id
-    cdef readonly object client_id
-    cdef readonly Py_ssize_t body_pos
-    cdef readonly str header_error
-
     def __cinit__(self, ReceivePool pool not None, bytes flexible_from not None,
                   Py_ssize_t frame_bytes_max):
         self._pool = pool
@@ -104,7 +80,7 @@ cdef class FrameBuffer:
 
     # ------------------------------------------------------------- reading into it
 
-    def get_buffer(self, Py_ssize_t sizehint):
+    cpdef object get_buffer(self, Py_ssize_t sizehint):
         """Where the next bytes go. Asking twice without reading is harmless."""
         cdef Py_ssize_t filled = self._end - self._start
         cdef Py_ssize_t target
@@ -124,11 +100,12 @@ cdef class FrameBuffer:
             self._grow(min(target, max(2 * len(self._own), self._pool.size)))
         return self._own_view[filled:min(target, len(self._own))]
 
-    def buffer_updated(self, Py_ssize_t n):
+    cpdef int buffer_updated(self, Py_ssize_t n) except -1:
         cdef Py_ssize_t room = (self._pool.size if self._in_shared else len(self._own)) - self._end
         if n < 0 or n > room:
             raise ValueError(f"{n} bytes reported, the buffer had room for {room}")
         self._end += n
+        return 0
 
     # ------------------------------------------------------------- taking requests out
 
@@ -142,7 +119,7 @@ cdef class FrameBuffer:
         """Bytes of the connection's own buffer."""
         return 0 if self._own is None else len(self._own)
 
-    def next_request(self):
+    cpdef bint next_request(self) except -1:
         """True: the next request is in the attributes. False: its bytes are not complete."""
         cdef Py_ssize_t available = self._end - self._start
         cdef const uint8_t* p
@@ -166,7 +143,7 @@ cdef class FrameBuffer:
         self._parse_header(p + 4, size)
         return True
 
-    def settle(self):
+    cpdef int settle(self) except -1:
         """Moves what is left out of the shared buffer, and frees what nobody needs."""
         cdef Py_ssize_t left = self._end - self._start
         cdef Py_ssize_t wanted
@@ -193,14 +170,15 @@ cdef class FrameBuffer:
             self._start, self._end = 0, left
         self._pool.held_bytes += left - self._held
         self._held = left
+        return 0
 
-    def sweep(self):
+    cpdef sweep(self):
         """Called about once a second: gives back a buffer that nothing went through since."""
         if not self._used_since_sweep and self._end == self._start:
             self._drop_own()
         self._used_since_sweep = False
 
-    def close(self):
+    cpdef close(self):
         """Forgets all bytes. The connection is gone."""
         self._start = self._end = 0
         self._pool.held_bytes -= self._held

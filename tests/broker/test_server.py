@@ -239,7 +239,7 @@ def test_a_stop_answers_what_is_parked_and_what_is_being_done(uvloop: bool) -> N
             waiting, working, idle = [await h.connect() for _ in range(3)]
             waiting.send(FETCH, 4, 1)
             working.send(ADMIN, 2, 2)
-            await h.until(lambda: len(h.purgatory) == 1 and h.metrics.socket_bytes_in == 36)
+            await h.until(lambda: len(h.purgatory) == 1 and h.metrics.sockets.bytes_in == 36)
             await h.server.stop(h.purgatory.stop)
             assert await waiting.receive() == (1, b"stopping")
             assert await working.receive() == (2, b"done")
@@ -321,8 +321,8 @@ def test_a_stop_says_goodbye_before_it_closes() -> None:
             session.wind_up()
             assert await client.closed() == b"", "it is told that nothing more will come"
             client.send(PRODUCE, 3, 2, b"on its way")
-            received = h.metrics.socket_bytes_in
-            await h.until(lambda: h.metrics.socket_bytes_in > received)
+            received = h.metrics.sockets.bytes_in
+            await h.until(lambda: h.metrics.sockets.bytes_in > received)
             assert h.metrics.connections_open == 1, "what was on its way has been read"
             session.wind_up()
             await h.until(lambda: h.metrics.connections_open == 0)

@@ -122,6 +122,25 @@ def test_requests_of_one_packet_leave_in_one_write_and_without_answer_in_none() 
     run(test)
 
 
+def test_an_answer_that_a_handler_keeps_is_not_added_to() -> None:
+    kept: list[bytes] = []
+
+    @handles_raw(PRODUCE, 3, 8)
+    def same(ctx: Any, frame: memoryview, pos: int) -> Any:
+        kept[:] = kept or answer(ctx, b"kept")
+        return kept
+
+    async def test() -> None:
+        async with Harness(same, fetch) as h:
+            client = await h.connect()
+            for _ in range(2):
+                client.send_bytes(b"".join(Client.frame(PRODUCE, 3, 5, b"y") for _ in range(3)))
+                assert [await client.receive() for _ in range(3)] == [(5, b"kept")] * 3
+            assert len(kept) == 2
+
+    run(test)
+
+
 @LOOPS
 def test_no_more_than_the_limit_is_taken_ahead(uvloop: bool) -> None:
     async def test() -> None:
@@ -249,15 +268,15 @@ def test_deadlines_close_who_sends_nothing_half_a_frame_or_stays_idle() -> None:
             parked.send(FETCH, 4, 1, b"k")
             await h.until(lambda: len(h.purgatory) == 1)
             h.server.sweep()
-            received = h.metrics.socket_bytes_in
+            received = h.metrics.sockets.bytes_in
             partial.send_bytes(Client.frame(PRODUCE, 3, 2, b"x" * 100)[:50])
-            await h.until(lambda: h.metrics.socket_bytes_in == received + 50)
+            await h.until(lambda: h.metrics.sockets.bytes_in == received + 50)
             h.clock.advance(limits.FIRST_FRAME_MS_MAX + 1)
             h.server.sweep()
             assert await silent.closed() == b""
             assert h.metrics.connections_open == 3
             partial.send_bytes(b"y")
-            await h.until(lambda: h.metrics.socket_bytes_in == received + 51)
+            await h.until(lambda: h.metrics.sockets.bytes_in == received + 51)
             h.clock.advance(limits.PARTIAL_FRAME_MS_MAX - limits.FIRST_FRAME_MS_MAX)
             h.server.sweep()
             assert await partial.closed() == b"", "a byte now and then does not save it"

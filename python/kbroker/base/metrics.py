@@ -6,9 +6,10 @@ as Prometheus would: `broker/metrics_http.py` reads these objects when it is scr
 
 from __future__ import annotations
 
-# Bucket i counts requests that took less than 2**i microseconds (and not less than half of that);
-# the last one is open. Powers of two make the bucket a bit length instead of a search.
-LATENCY_BUCKETS = 25
+from kcore._native.connection import SocketCounters
+from kcore._native.request import LATENCY_BUCKETS, RequestMetrics
+
+__all__ = ["LATENCY_BUCKETS", "BrokerMetrics", "RequestMetrics", "SocketCounters", "TopicMetrics"]
 
 
 class TopicMetrics:
@@ -40,28 +41,6 @@ class TopicMetrics:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-class RequestMetrics:
-    """Requests of one API: how many, how many failed inside the broker, how long they took.
-
-    Time runs from the moment the frame is complete to the moment its answer is ready, so a parked
-    fetch counts the time it was parked.
-    """
-
-    __slots__ = ("buckets", "count", "errors", "total_us")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.errors = 0
-        self.total_us = 0
-        self.buckets = [0] * LATENCY_BUCKETS
-
-    def observe(self, elapsed_us: int) -> None:
-        self.count += 1
-        self.total_us += elapsed_us
-        bucket = elapsed_us.bit_length()
-        self.buckets[bucket if bucket < LATENCY_BUCKETS else LATENCY_BUCKETS - 1] += 1
-
-
 class BrokerMetrics:
     """All counters of one broker. `topic()` and `request()` create on first use."""
 
@@ -77,8 +56,7 @@ class BrokerMetrics:
         "connections_open",
         "connections_refused",
         "reads_paused",
-        "socket_bytes_in",
-        "socket_bytes_out",
+        "sockets",
     )
 
     def __init__(self) -> None:
@@ -93,8 +71,7 @@ class BrokerMetrics:
         self.connections_closed_idle = 0
         self.connections_closed_slow = 0
         self.reads_paused = 0
-        self.socket_bytes_in = 0
-        self.socket_bytes_out = 0
+        self.sockets = SocketCounters()
 
     def topic(self, name: str) -> TopicMetrics:
         """Call this for topics that exist only, or a client could fill the table with names."""

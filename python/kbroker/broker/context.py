@@ -4,48 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kcore._native.request import RequestContext as NativeContext
+
 if TYPE_CHECKING:
     from kbroker.broker.services import Services
     from kbroker.broker.session import Session
 
+    class RequestContext(NativeContext):
+        """The native one, which knows no types of the broker."""
+
+        @property
+        def services(self) -> Services: ...
+        @property
+        def session(self) -> Session | None: ...
+
+else:
+    RequestContext = NativeContext
+
+__all__ = ["ANONYMOUS", "RequestContext"]
+
 ANONYMOUS = "User:ANONYMOUS"
-
-
-class RequestContext:
-    """`now_ms` is the wall clock when the wake-up that brought the request began: one reading for
-    all requests of a wake-up. `session` is for identity and metrics; handlers do not write to it.
-    """
-
-    __slots__ = (
-        "api_key",
-        "api_version",
-        "client_id",
-        "correlation_id",
-        "listener",
-        "now_ms",
-        "principal",
-        "services",
-        "session",
-    )
-
-    def __init__(
-        self,
-        api_key: int,
-        api_version: int,
-        correlation_id: int,
-        client_id: str | None,
-        session: Session | None,
-        services: Services,
-        principal: str,
-        listener: str,
-        now_ms: int,
-    ) -> None:
-        self.api_key = api_key
-        self.api_version = api_version
-        self.correlation_id = correlation_id
-        self.client_id = client_id
-        self.session = session
-        self.services = services
-        self.principal = principal
-        self.listener = listener
-        self.now_ms = now_ms

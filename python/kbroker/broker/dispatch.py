@@ -1,9 +1,10 @@
 """From a request frame to the buffers of its answer: look up, decode, call, encode, or fail well.
 
-`Dispatcher.begin` runs a handler at once. A synchronous one, and an `async` one that never has to
-wait, is answered inside that call. One that waits comes back as a `Pending`, which continues by
-itself when its parked operation ends (no task, no future: a parked fetch is the common case) or,
-when it awaits anything else, as an asyncio task.
+`Dispatcher.begin` runs a handler at once; it is native (kcore/_native/request.pyx), here is what is
+rare. A synchronous handler, and an `async` one that never has to wait, is answered inside that
+call. One that waits comes back as a `Pending`, which continues by itself when its parked operation
+ends (no task, no future: a parked fetch is the common case) or, when it awaits anything else, as an
+asyncio task.
 
 Failures: bytes that break the protocol raise `CloseConnection`. Everything else that leaves a
 handler is logged and answered with a Kafka error where the API has a place for it; otherwise the
@@ -28,6 +29,7 @@ from kbroker.broker.registry import Api, LazyHandler, Registry
 from kbroker.wire import apis, messages
 from kbroker.wire.errors import BadRequest
 from kbroker.wire.struct import Struct
+from kcore._native.request import RequestDispatch, RequestRow
 from kcore.errors import CoreError
 
 log = logging.getLogger("kbroker.dispatch")
@@ -41,31 +43,24 @@ class CloseConnection(Exception):
     """The connection cannot go on; the message says why, for the log."""
 
 
-class Row:
+class Row(RequestRow):
     """An API as dispatch sees it: the registry's row with its name and counters at hand."""
 
-    __slots__ = (
-        "api",
-        "handler",
-        "key",
-        "max_version",
-        "metrics",
-        "min_version",
-        "name",
-        "pipelined",
-        "raw",
-    )
+    __slots__ = ("api", "name")
 
     def __init__(self, api: Api, metrics: RequestMetrics) -> None:
+        lazy = type(api.handler) is LazyHandler
+        super().__init__(
+            api.key,
+            api.min_version,
+            api.max_version,
+            api.raw,
+            api.pipelined,
+            self._first if lazy else api.handler,
+            metrics,
+        )
         self.api = api
-        self.key = api.key
         self.name = apis.APIS[api.key].name
-        self.handler = api.handler if type(api.handler) is not LazyHandler else self._first
-        self.raw = api.raw
-        self.pipelined = api.pipelined
-        self.min_version = api.min_version
-        self.max_version = api.max_version
-        self.metrics = metrics
 
     def _first(self, *args: Any) -> Any:
         """The first request for this API has its module imported."""
@@ -74,55 +69,46 @@ class Row:
         return self.handler(*args)
 
 
-class Dispatcher:
+class Dispatcher(RequestDispatch):
+    """`row(key, version)` and `begin(row, ctx, frame, pos)`, with what is rare about them."""
+
     __slots__ = ("_rows",)
 
     def __init__(
         self, registry: Registry, request_metrics: Callable[[int], RequestMetrics]
     ) -> None:
-        self._rows = {api.key: Row(api, request_metrics(api.key)) for api in registry.apis()}
+        rows = [Row(api, request_metrics(api.key)) for api in registry.apis()]
+        super().__init__(rows, messages.decode_request, messages.encode_response_frame)
+        self._rows = {row.key: row for row in rows}
 
-    def row(self, api_key: int, api_version: int) -> Row:
+    def refused(self, api_key: int, api_version: int) -> Row:
         """Raises CloseConnection for what is not served: so does Kafka, without an answer."""
         row = self._rows.get(api_key)
         if row is None:
             name = apis.APIS[api_key].name if api_key in apis.APIS else "unknown"
             raise CloseConnection(f"API key {api_key} ({name}) is not served")
-        if row.min_version <= api_version <= row.max_version or api_key == apis.API_VERSIONS:
-            # ApiVersions answers even a version of the future: its handler tells the client ours.
+        if api_key == apis.API_VERSIONS:
+            # Answers even a version of the future: its handler tells the client ours.
             return row
         raise CloseConnection(
             f"{row.name} version {api_version} is not served "
             f"(versions {row.min_version} to {row.max_version} are)"
         )
 
-    def begin(
-        self, row: Row, ctx: RequestContext, frame: memoryview, pos: int
+    def later(
+        self, row: Row, ctx: RequestContext, request: Any, coroutine: Any, started_ns: int
     ) -> Parts | Pending | None:
-        """None: this request has no answer (acks=0)."""
-        started_ns = perf_counter_ns()
-        request: Any = None
-        try:
-            if row.raw:
-                result = row.handler(ctx, frame, pos)
-            else:
-                request = messages.decode_request(row.key, ctx.api_version, frame, pos)
-                result = row.handler(ctx, request)
-            if type(result) is not list and result is not None and hasattr(result, "send"):
-                pending = Pending(row, ctx, request, result, started_ns)
-                pending.step()
-                if not pending.done:
-                    return pending
-                if pending.close_reason is not None:
-                    raise CloseConnection(pending.close_reason)
-                return pending.parts
-            parts = _encoded(row, ctx, result)
-        except CloseConnection:
-            raise
-        except Exception as error:
-            parts = _answer_failure(row, ctx, request, error)
-        row.metrics.observe((perf_counter_ns() - started_ns) // 1000)
-        return parts
+        """A coroutine that ends without waiting is answered at once; another one is Pending."""
+        pending = Pending(row, ctx, request, coroutine, started_ns)
+        pending.step()
+        if not pending.done:
+            return pending
+        if pending.close_reason is not None:
+            raise CloseConnection(pending.close_reason)
+        return pending.parts
+
+    def failed(self, row: Row, ctx: RequestContext, request: Any, error: Exception) -> Parts | None:
+        return _answer_failure(row, ctx, request, error)
 
 
 class Pending:

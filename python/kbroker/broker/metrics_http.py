@@ -251,8 +251,8 @@ def _connection_families(services: Services) -> Iterator[Metric]:
     counters: list[tuple[str, str, int]] = [
         ("connection_creation", "Connections accepted", metrics.connections_accepted),
         ("connection_refused", "Connections over a limit", metrics.connections_refused),
-        ("incoming_byte", "Bytes received", metrics.socket_bytes_in),
-        ("outgoing_byte", "Bytes sent", metrics.socket_bytes_out),
+        ("incoming_byte", "Bytes received", metrics.sockets.bytes_in),
+        ("outgoing_byte", "Bytes sent", metrics.sockets.bytes_out),
         ("read_pause", "Times a connection was not read for a while", metrics.reads_paused),
     ]
     for name, text, value in counters:

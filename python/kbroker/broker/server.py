@@ -258,12 +258,14 @@ class Server:
             return True
         if self._finisher is None:
             self._finisher = session
+            session.finishing = True
         if self._finisher is session:
             return True
         self._over_budget[session] = None
         return False
 
     def request_taken(self, session: Session) -> None:
+        session.finishing = False
         if self._finisher is session:
             self._finisher = None
             self._share_budget()
