@@ -91,7 +91,11 @@ class Connection:
             return
         if self._start + count > len(self._buffer):
             kept = self._end - self._start
-            self._view[:kept] = self._view[self._start : self._end]
+            old = self._view
+            if count > len(self._buffer):
+                self._buffer = bytearray(2 * count)
+                self._view = memoryview(self._buffer)
+            self._view[:kept] = old[self._start : self._end]
             self._start, self._end = 0, kept
         while self._end - self._start < count:
             got = self.socket.recv_into(self._view[self._end :])

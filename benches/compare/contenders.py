@@ -155,6 +155,9 @@ class Broker:
     def delete_topic(self, name: str) -> None:
         protocol.delete_topic(self.port, name)
 
+    def end_offsets(self, topic: str, partitions: int) -> list[int]:
+        return protocol.end_offsets(self.port, topic, partitions)
+
 
 class Kcore(Broker):
     """`kcore serve` by the interpreter that runs this, from where that finds the package."""
@@ -211,6 +214,14 @@ class Tansu(Broker):
 
     def drop_page_cache(self) -> None:
         raise Unmeasurable("keeps everything in memory")
+
+    def end_offsets(self, topic: str, partitions: int) -> list[int]:
+        """What it calls the end is the offset behind the first record of the last batch."""
+        ends = super().end_offsets(topic, partitions)
+        return [
+            protocol.end_by_reading(self.port, topic, index, end - 1) if end else 0
+            for index, end in enumerate(ends)
+        ]
 
     def delete_topic(self, name: str) -> None:
         """Memory of deleted topics stays with its allocator: each cell gets a fresh process."""
@@ -331,6 +342,9 @@ class Loopback(Broker):
 
     def delete_topic(self, name: str) -> None:
         self.kill()
+
+    def end_offsets(self, topic: str, partitions: int) -> list[int]:
+        raise Unmeasurable("keeps no records")
 
 
 CONTENDERS: dict[str, type[Broker]] = {

@@ -48,7 +48,10 @@ FIGURES: dict[str, Reading] = {
     "p999": Reading("p99.9", "s", False, _extra("p999")),
     "start": Reading("start to the first answer", "s", False, _extra("start")),
     "restart": Reading("start after kill -9", "s", False, _extra("restart")),
+    "cold_rate": Reading("throughput from the disk", "B/s", True, _extra("cold_rate")),
+    "cold_cpu": Reading("broker CPU a GiB from the disk", "s", False, _extra("cold_cpu")),
     "rss": Reading("resident memory", "B", False, _extra("rss")),
     "anon": Reading("memory of its own (anonymous)", "B", False, _extra("anon")),
     "disk": Reading("disk used", "B", False, _extra("disk")),
+    "start_cpu": Reading("CPU of starting", "s", False, _extra("start_cpu")),
 }

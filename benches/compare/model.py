@@ -74,6 +74,8 @@ class Contender(Protocol):
 
     def create_topic(self, name: str, partitions: int) -> None: ...
     def delete_topic(self, name: str) -> None: ...
+    def end_offsets(self, topic: str, partitions: int) -> list[int]:
+        """Of all partitions: behind the last record."""
 
 
 @dataclass(frozen=True, slots=True)

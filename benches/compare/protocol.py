@@ -10,9 +10,12 @@ import struct
 import time
 
 from benches import driver
+from benches.compare import fetched
+from benches.compare.model import MIB
 
 METADATA, LIST_OFFSETS, CREATE_TOPICS, DELETE_TOPICS = 3, 2, 19, 20
 TIMEOUT_MS = 30_000
+FETCH_WAIT_MS = 500  # what consumers ask for by default; Tansu answers 0 with nothing at all
 POLL_S = 0.005
 UNKNOWN_TOPIC, LEADER_NOT_AVAILABLE, NOT_LEADER = 3, 5, 6
 TRANSIENT = (UNKNOWN_TOPIC, LEADER_NOT_AVAILABLE, NOT_LEADER)
@@ -73,6 +76,16 @@ def end_offsets(port: int, name: str, partitions: int) -> list[int]:
     if any(code for code, _ in found):
         raise RuntimeError(f"no end offsets of {name}: errors {[code for code, _ in found]}")
     return [offset for _, offset in found]
+
+
+def end_by_reading(port: int, name: str, index: int, offset: int) -> int:
+    """The end of a partition's last batch, which begins at `offset`."""
+    asked = driver.fetch_request(name, offset, MIB, index=index, max_wait_ms=FETCH_WAIT_MS)
+    offsets = {index: offset}
+    with driver.connections(port, 1) as (connection,):
+        if not fetched.read_answer(driver.call(connection, asked), name, offsets):
+            raise RuntimeError(f"{name}-{index} has no batch at {offset}")
+    return offsets[index]
 
 
 def _offsets(
