@@ -4,8 +4,8 @@
 #   make test    the same, with the test extra; then lint, types, import arrows and every test
 #
 # For work on the code: make build (in place, seconds), make check (rules and fast tests),
-# make debug (assertions on), make bench, make gate (instructions of the hot paths against stored
-# ones, seconds). Nothing is done twice: a stamp in .venv remembers what was installed, and it is
+# make debug (assertions on), make sanitize (bad memory, undefined behaviour), make bench, make gate
+# (instructions of the hot paths against stored ones, seconds). Nothing is done twice: a stamp in .venv remembers what was installed, and it is
 # redone only when a source file is newer.
 
 PYTHON ?= python3
@@ -27,7 +27,7 @@ unexport PYTHONPATH
 SOURCES := pyproject.toml setup.py README.md $(shell find kcore python -name '*.py' -o -name '*.py[xi]' \
              -o -name '*.pxd' -o -name '*.h' -o -name '*_impl.c' -o -name py.typed)
 
-.PHONY: run test bench gate build debug check gen clean
+.PHONY: run test bench gate build debug sanitize check gen clean
 
 run: $(VENV)/.installed
 	@$(BIN)/kcore serve --listen $(HOST):$(PORT) --data-dir $(DATA)
@@ -54,6 +54,16 @@ build: $(VENV)/.tools
 
 debug: $(VENV)/.tools
 	KCORE_DEBUG=1 $(BIN)/python setup.py -q build_ext --inplace --force
+
+# Leaves instrumented modules in the tree: `make build` with --force, or `make clean`, afterwards.
+# The interpreter is not instrumented, so the sanitizer comes first by LD_PRELOAD and memory from
+# malloc. A small quarantine: tests that bound a broker's memory run too.
+sanitize: $(VENV)/.tools
+	KCORE_SANITIZE=1 $(BIN)/python setup.py -q build_ext --inplace --force
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=4 \
+	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH=.:python \
+	  $(BIN)/python -m pytest -q tests/native tests/hostile tests/parity $(PYTEST_ARGS)
 
 gen: build
 	$(BIN)/python ci/gen.py

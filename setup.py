@@ -2,7 +2,8 @@
 
 Many small units instead of one: an edit recompiles one unit, and a call across units costs about
 one nanosecond. `KCORE_DEBUG=1` builds with assertions and bounds checks and without
-optimisation; everything else about the project is in pyproject.toml.
+optimisation, `KCORE_SANITIZE=1` for `make sanitize`; everything else about the project is in
+pyproject.toml.
 """
 
 import os
@@ -15,7 +16,16 @@ from setuptools import Extension, find_packages, setup
 ROOT = Path(__file__).resolve().parent
 NATIVE = Path("kcore/_native")
 DEBUG = os.environ.get("KCORE_DEBUG") == "1"
+SANITIZE = os.environ.get("KCORE_SANITIZE") == "1"
 CORES = os.cpu_count() or 1
+
+SANITIZERS = ["-fsanitize=address,undefined"] if SANITIZE else []
+if SANITIZE:
+    FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZERS]
+elif DEBUG:
+    FLAGS = ["-O0", "-g"]
+else:
+    FLAGS = ["-O3", "-g0"]
 
 # Hand-written C that belongs to one unit: <unit>.pyx is linked with <unit>_impl.c when it exists.
 extensions = []
@@ -30,7 +40,8 @@ for pyx in sorted((ROOT / NATIVE).glob("*.pyx")):
             sources,
             include_dirs=[str(NATIVE)],
             define_macros=[("KCORE_DEBUG", "1" if DEBUG else "0")],
-            extra_compile_args=["-O0", "-g"] if DEBUG else ["-O3", "-g0"],
+            extra_compile_args=FLAGS,
+            extra_link_args=SANITIZERS,
         )
     )
 

@@ -13,6 +13,7 @@ This is a leaf: nothing in the package imports it but the public face.
 import os
 import time
 
+cimport cython
 from libc.errno cimport EEXIST, ENOENT, ENOSPC
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
@@ -40,6 +41,9 @@ cdef enum:
     PAGE_BYTES = 4096
 
 
+# Without the collector: its tp_clear would take `arenas` away before __dealloc__ needs it, and all
+# of the file's memory would stay mapped. A file holds nothing that could close a cycle.
+@cython.no_gc
 cdef class Inode:
     def __cinit__(self):
         self.arenas = []

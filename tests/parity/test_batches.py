@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import crc32c as crc_package
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import kcore
@@ -70,6 +70,7 @@ def test_decode_is_the_references(records: list[reference.Record], codec: str) -
 @settings(max_examples=100, deadline=None)
 @given(record_lists())
 def test_encode_is_aiokafkas(records: list[reference.Record]) -> None:
+    assume(records[0].timestamp != -1)  # their builder takes -1 for "no record yet"
     builder = DefaultRecordBatchBuilder(
         magic=2,
         compression_type=0,
