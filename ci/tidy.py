@@ -44,14 +44,18 @@ NATIVE_LEVELS: list[set[str]] = [
     {"codecs", "batchwalk", "index", "message", "framing", "request", "offset_record"},
     {"records", "segment", "connection"},
     {"log", "scan", "encoder", "columns", "produce_codec", "fetch_codec", "keymap"},
-    {"compact", "swap"},
+    {"compact", "swap", "replica"},
+    {"fetch_reader"},
 ]
 FILES_FAMILY = {
     "fileops", "posixops", "simops", "mapping", "index", "segment", "scan", "log", "swap",
+    "replica",
 }  # fmt: skip
-WIRE_FAMILY = {"produce_codec", "fetch_codec", "message", "framing", "offset_record"}
+WIRE_FAMILY = {
+    "produce_codec", "fetch_codec", "message", "framing", "offset_record", "fetch_reader",
+}  # fmt: skip
 # Wire units that others may stand on, and who may.
-WIRE_BASES = {"message": None, "framing": {"connection"}}
+WIRE_BASES = {"message": None, "framing": {"connection"}, "fetch_codec": {"fetch_reader"}}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ caller's own objects, never copied; the first piece starts with the length of th
 cimport cython
 from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport INT64_MAX, int8_t, int16_t, int32_t, int64_t, uint32_t
+from libc.stdint cimport INT64_MAX, int8_t, int16_t, int32_t, int64_t
 
 from kcore._native.endian cimport load_i32, load_i64, store_i32
 from kcore._native.wirebuf cimport (
@@ -37,15 +37,6 @@ cdef bytes _ZERO_ID = bytes(UUID_BYTES)
 cdef class FetchPartition:
     """One partition of a request."""
 
-    cdef public int32_t index
-    cdef public int32_t current_leader_epoch
-    cdef public int64_t fetch_offset
-    cdef public int32_t last_fetched_epoch
-    cdef public int64_t log_start_offset
-    cdef public int32_t max_bytes
-    cdef public bytes replica_directory_id
-    cdef public int64_t high_watermark
-
     def __init__(self, int32_t index, int32_t current_leader_epoch=-1, int64_t fetch_offset=0,
                  int32_t last_fetched_epoch=-1, int64_t log_start_offset=-1, int32_t max_bytes=0,
                  bytes replica_directory_id=_ZERO_ID, int64_t high_watermark=INT64_MAX):
@@ -73,19 +64,6 @@ cdef class FetchPartition:
 cdef class FetchRequest:
     """`topics` is [(topic, [FetchPartition])], `forgotten` [(topic, [index])]; a topic is a str, or
     16 bytes from version 13. `replica_id` is -1 for a consumer, wherever the version keeps it."""
-
-    cdef readonly int32_t replica_id
-    cdef readonly int64_t replica_epoch
-    cdef readonly object cluster_id
-    cdef readonly int32_t max_wait_ms
-    cdef readonly int32_t min_bytes
-    cdef readonly int32_t max_bytes
-    cdef readonly int8_t isolation_level
-    cdef readonly int32_t session_id
-    cdef readonly int32_t session_epoch
-    cdef readonly list topics
-    cdef readonly list forgotten
-    cdef readonly str rack_id
 
     def __repr__(self):
         return (f"FetchRequest(replica_id={self.replica_id}, replica_epoch={self.replica_epoch},"
@@ -315,50 +293,63 @@ def build_fetch(int version, int32_t correlation_id, int32_t throttle_ms, int16_
     cdef bint flexible = version >= FLEXIBLE_FROM
     cdef list pieces = []
     cdef int64_t flushed_bytes = 0
-    cdef object topic, first
+    cdef object topic
     cdef list partitions
     cdef FetchResult result
     _check_version(version)
     open_writer(&w, 512)
     try:
-        put_i32(&w, 0)
-        put_i32(&w, correlation_id)
-        if flexible:
-            put_i8(&w, 0)
-        put_i32(&w, throttle_ms)
-        if version >= 7:
-            put_i16(&w, error_code)
-            put_i32(&w, session_id)
+        put_head(&w, version, correlation_id, throttle_ms, error_code, session_id)
         put_count(&w, flexible, len(topics))
         for topic, partitions in topics:
             put_topic(&w, flexible, version >= TOPIC_ID_FROM, topic, "FetchableTopicResponse.topic")
             put_count(&w, flexible, len(partitions))
             for result in partitions:
-                _put_result(&w, version, flexible, result)
+                put_partition(&w, version, result.index, result.error_code, result.high_watermark,
+                              result.last_stable_offset, result.log_start_offset, result.aborted,
+                              result.preferred_read_replica)
                 flushed_bytes += _put_records(&w, flexible, result.records, pieces)
                 if flexible:
-                    _put_result_tags(&w, result)
+                    put_partition_tags(&w, result.diverging_epoch, result.current_leader,
+                                       result.snapshot_id)
             if flexible:
                 put_i8(&w, 0)
-        if flexible:
-            if version >= 16 and node_endpoints:
-                put_i8(&w, 1)
-                put_endpoints(&w, node_endpoints)
-            else:
-                put_i8(&w, 0)
-        flushed_bytes += _flush(&w, pieces)
-        if flushed_bytes - 4 > 0x7FFFFFFF:
-            raise_range("FetchResponse", flushed_bytes, "a frame below 2 GiB")
-        # Nobody has seen the first piece yet, so its length prefix may still be filled in.
-        first = pieces[0]
-        store_i32(PyBytes_AS_STRING(first), <int32_t> (flushed_bytes - 4))
-        return pieces
+        return finish(&w, version, node_endpoints, pieces, flushed_bytes)
     finally:
         close_writer(&w)
 
 
-cdef int64_t _flush(Writer* w, list pieces) except -1:
-    """Moves what was written into a piece of its own."""
+cdef int put_head(Writer* w, int version, int32_t correlation_id, int32_t throttle_ms,
+                  int16_t error_code, int32_t session_id) except -1:
+    put_i32(w, 0)
+    put_i32(w, correlation_id)
+    if version >= FLEXIBLE_FROM:
+        put_i8(w, 0)
+    put_i32(w, throttle_ms)
+    if version >= 7:
+        put_i16(w, error_code)
+        put_i32(w, session_id)
+    return 0
+
+
+cdef list finish(Writer* w, int version, object node_endpoints, list pieces, int64_t flushed_bytes):
+    cdef object first
+    if version >= FLEXIBLE_FROM:
+        if version >= 16 and node_endpoints:
+            put_i8(w, 1)
+            put_endpoints(w, node_endpoints)
+        else:
+            put_i8(w, 0)
+    flushed_bytes += flush_piece(w, pieces)
+    if flushed_bytes - 4 > 0x7FFFFFFF:
+        raise_range("FetchResponse", flushed_bytes, "a frame below 2 GiB")
+    # Nobody has seen the first piece yet, so its length prefix may still be filled in.
+    first = pieces[0]
+    store_i32(PyBytes_AS_STRING(first), <int32_t> (flushed_bytes - 4))
+    return pieces
+
+
+cdef int64_t flush_piece(Writer* w, list pieces) except -1:
     cdef Py_ssize_t size = w.p - w.base
     if size > 0:
         pieces.append(PyBytes_FromStringAndSize(<const char*> w.base, size))
@@ -366,26 +357,30 @@ cdef int64_t _flush(Writer* w, list pieces) except -1:
     return size
 
 
-cdef int _put_result(Writer* w, int version, bint flexible, FetchResult result) except -1:
+cdef int put_partition(Writer* w, int version, int32_t index, int16_t error_code,
+                       int64_t high_watermark, int64_t last_stable_offset,
+                       int64_t log_start_offset, object aborted,
+                       int32_t preferred_read_replica) except -1:
     """Everything before the records."""
     cdef int64_t producer_id, first_offset
-    put_i32(w, result.index)
-    put_i16(w, result.error_code)
-    put_i64(w, result.high_watermark)
-    put_i64(w, result.last_stable_offset)
+    cdef bint flexible = version >= FLEXIBLE_FROM
+    put_i32(w, index)
+    put_i16(w, error_code)
+    put_i64(w, high_watermark)
+    put_i64(w, last_stable_offset)
     if version >= 5:
-        put_i64(w, result.log_start_offset)
-    if result.aborted is None:
+        put_i64(w, log_start_offset)
+    if aborted is None:
         put_count(w, flexible, -1)
     else:
-        put_count(w, flexible, len(result.aborted))
-        for producer_id, first_offset in result.aborted:
+        put_count(w, flexible, len(aborted))
+        for producer_id, first_offset in aborted:
             put_i64(w, producer_id)
             put_i64(w, first_offset)
             if flexible:
                 put_i8(w, 0)
     if version >= 11:
-        put_i32(w, result.preferred_read_replica)
+        put_i32(w, preferred_read_replica)
     return 0
 
 
@@ -403,32 +398,33 @@ cdef int64_t _put_records(Writer* w, bint flexible, object records, list pieces)
     put_count(w, flexible, size)
     if size == 0:
         return 0
-    flushed_bytes = _flush(w, pieces)
+    flushed_bytes = flush_piece(w, pieces)
     pieces.append(records)
     return flushed_bytes + size
 
 
-cdef int _put_result_tags(Writer* w, FetchResult result) except -1:
+cdef int put_partition_tags(Writer* w, object diverging_epoch, object current_leader,
+                            object snapshot_id) except -1:
     cdef int32_t leader_id, epoch
     cdef int64_t end_offset
-    put_i8(w, (result.diverging_epoch is not None) + (result.current_leader is not None)
-           + (result.snapshot_id is not None))
-    if result.diverging_epoch is not None:
-        epoch, end_offset = result.diverging_epoch
+    put_i8(w, (diverging_epoch is not None) + (current_leader is not None)
+           + (snapshot_id is not None))
+    if diverging_epoch is not None:
+        epoch, end_offset = diverging_epoch
         put_uvarint(w, 0)  # tag
         put_uvarint(w, 13)  # size
         put_i32(w, epoch)
         put_i64(w, end_offset)
         put_i8(w, 0)
-    if result.current_leader is not None:
-        leader_id, epoch = result.current_leader
+    if current_leader is not None:
+        leader_id, epoch = current_leader
         put_uvarint(w, 1)
         put_uvarint(w, 9)
         put_i32(w, leader_id)
         put_i32(w, epoch)
         put_i8(w, 0)
-    if result.snapshot_id is not None:
-        end_offset, epoch = result.snapshot_id
+    if snapshot_id is not None:
+        end_offset, epoch = snapshot_id
         put_uvarint(w, 2)
         put_uvarint(w, 13)
         put_i64(w, end_offset)

@@ -358,10 +358,14 @@ cdef class Log:
         At least one batch if `one_at_least`; only batches that end below `max_offset`. None when
         there is nothing (yet). Raises OffsetOutOfRange, or DamagedRange for quarantined offsets.
         """
-        cdef int64_t bound = INT64_MAX if max_offset is None else <int64_t>max_offset
+        return self.read_span(
+            offset, max_bytes, INT64_MAX if max_offset is None else <int64_t>max_offset,
+            one_at_least)
+
+    cdef FetchSpan read_span(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one):
         self._enter()
         try:
-            return self._read(offset, max_bytes, bound, one_at_least)
+            return self._read(offset, max_bytes, bound, one)
         finally:
             self._leave()
 

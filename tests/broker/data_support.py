@@ -57,6 +57,10 @@ class Parked:
     def done(self) -> bool:
         return self._pending.done
 
+    def cancel(self) -> None:
+        """As when the connection is lost."""
+        self._pending.cancel()
+
     def answer(self) -> Any:
         if not self._pending.done:
             return None

@@ -10,16 +10,13 @@ from kbroker.base import errors
 from kbroker.base.rng import SeededRng
 from kbroker.broker.fetch_sessions import EPOCH_MAX, EVICTION_AGE_MS, FetchSessionCache
 
+from kcore._native.fetch_codec import FetchPartition
+
 NAMES, IDS = 12, 13
 
 
 def asked(*indexes: int, session: int = 0, epoch: int = 0, forget: tuple[int, ...] = ()) -> Any:
-    parts = [
-        SimpleNamespace(
-            index=n, current_leader_epoch=-1, fetch_offset=0, last_fetched_epoch=-1, max_bytes=1
-        )
-        for n in indexes
-    ]
+    parts = [FetchPartition(n, max_bytes=1) for n in indexes]
     return SimpleNamespace(
         session_id=session, session_epoch=epoch, topics=[("t", parts)] if parts else [],
         forgotten=[("t", list(forget))] if forget else [],
@@ -35,7 +32,7 @@ def opened(sessions: FetchSessionCache, *indexes: int, now_ms: int = 0) -> int:
 
 
 def wanted(plan: Any) -> list[int]:
-    return [one.index for _, rows in plan.topics for one in rows]
+    return [one.index for one in plan.reader.in_order()]
 
 
 def test_without_a_session() -> None:

@@ -17,7 +17,6 @@ from kbroker.wire.schema.fetch import (
 )
 
 import kcore
-from kcore.errors import DamagedRange, StorageFailed
 from tests.broker.data_support import TOPIC, TOPIC_ID, DataBroker, Parked
 from tests.log.support import NOW_MS, append, batch, marker, sequenced
 
@@ -247,41 +246,41 @@ def test_zstd_needs_version_10(broker: DataBroker) -> None:
 
 
 @pytest.mark.parametrize(("version", "code"), [(4, 6), (5, 6), (6, 56), (12, 56)])
-def test_a_disk_that_cannot_be_read(
-    broker: DataBroker, version: int, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_that_cannot_be_read(broker: DataBroker, version: int, code: int) -> None:
     put(broker, b"a")
-    fail_reads(broker, monkeypatch, StorageFailed("input/output error"))
+    broker.logs.get(TOPIC, 0).log.close()  # type: ignore[union-attr]
     assert rows(fetch(broker, asked(), version=version))[0].error_code == code
 
 
-def test_a_damaged_range(
-    broker: DataBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    put(broker, b"a")
-    put(broker, b"b", index=1)
-    damage = DamagedRange("offsets 0..9 are damaged", first_offset=0, next_offset=10)
-    fail_reads(broker, monkeypatch, damage)
+def test_a_damaged_range(broker: DataBroker, caplog: pytest.LogCaptureFixture) -> None:
+    for value in (b"a" * 20, b"b" * 20, b"c" * 20):
+        put(broker, value)
+    put(broker, b"d", index=1)
+    damage(broker, 1)
     for _ in range(2):
-        answer = fetch(broker, asked(), asked(1), max_wait_ms=500, min_bytes=MIB)
+        answer = fetch(broker, asked(offset=1), asked(1), max_wait_ms=500, min_bytes=MIB)
         first, second = rows(answer)
         assert first.error_code == errors.CORRUPT_MESSAGE
-        assert values(second) == [b"b"]
+        assert values(second) == [b"d"]
     told = [line.getMessage() for line in caplog.records if "damaged" in line.getMessage()]
-    assert len(told) == 1 and "go on at 10" in told[0]
+    assert len(told) == 1 and "go on at 2" in told[0]
+    assert values(rows(fetch(broker, asked(offset=2)))[0]) == [b"c" * 20]
 
 
-def fail_reads(broker: DataBroker, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """Of partition 0 only."""
+def damage(broker: DataBroker, offset: int) -> None:
+    """A flipped bit in a batch of partition 0, which is then opened again."""
     partition = broker.logs.get(TOPIC, 0)
-    real = type(partition).read
-
-    def read(self: Any, *how: Any, **named: Any) -> Any:
-        if self is partition:
-            raise error
-        return real(self, *how, **named)
-
-    monkeypatch.setattr(type(partition), "read", read)
+    assert partition is not None and partition.path is not None
+    span = partition.log.read(offset, 1)
+    assert span is not None
+    pos = span.position + 70
+    del span
+    partition.log.close()
+    file = partition.path / f"{0:020d}.log"
+    data = bytearray(file.read_bytes())
+    data[pos] ^= 0xFF
+    file.write_bytes(data)
+    partition.log = kcore.Log.open(str(partition.path))
 
 
 @pytest.mark.parametrize("version", [4, 12, 15])
@@ -377,6 +376,79 @@ def test_an_error_is_told_each_time_and_so_is_its_end(broker: DataBroker) -> Non
         assert [row.error_code for row in told] == [errors.OFFSET_OUT_OF_RANGE]
     told = rows(session(broker, one, 3, asked(0, offset=0)))
     assert [(row.error_code, row.high_watermark) for row in told] == [(0, 0)]
+
+
+def test_a_later_request_of_the_session_ends_the_one_that_waits(broker: DataBroker) -> None:
+    """Kafka answers it with the same error, though only once it has waited."""
+    one = session(broker, 0, 0, asked(0), asked(1)).session_id
+    waits = session(broker, one, 1, max_wait_ms=500, min_bytes=1)
+    later = session(broker, one, 2, forget=(0,), max_wait_ms=500, min_bytes=1)
+    answer = waits.answer()
+    assert (answer.error_code, answer.session_id) == (errors.INVALID_FETCH_SESSION_EPOCH, one)
+    put(broker, b"x")
+    broker.turn()
+    assert not later.done
+    put(broker, b"y", index=1)
+    broker.turn()
+    assert [values(row) for row in rows(later.answer())] == [[b"y"]]
+
+
+def test_a_session_that_is_closed_while_a_request_waits(broker: DataBroker) -> None:
+    one = session(broker, 0, 0, asked(0)).session_id
+    waits = session(broker, one, 1, max_wait_ms=500, min_bytes=1)
+    session(broker, one, -1)
+    put(broker, b"x")
+    broker.turn()
+    assert [values(row) for row in rows(waits.answer())] == [[b"x"]]
+    assert len(broker.purgatory.watchers) == 0
+
+
+def test_a_lost_connection_leaves_the_session_as_it_was(broker: DataBroker) -> None:
+    one = session(broker, 0, 0, asked(0), asked(1)).session_id
+    waits = session(broker, one, 1, max_wait_ms=500, min_bytes=1)
+    waits.cancel()
+    put(broker, b"x", index=1)
+    broker.turn()
+    assert [row.partition_index for row in rows(session(broker, one, 2))] == [1]
+    assert len(broker.purgatory) == 0
+
+
+def test_isolation_may_change_within_a_session(broker: DataBroker) -> None:
+    partition = broker.logs.get(TOPIC, 0)
+    assert partition is not None
+    one = session(broker, 0, 0, asked(0), isolation_level=1).session_id
+    append(partition, sequenced(1, 0, 0, transactional=True), txn_verified=True)
+    for epoch in (1, 2):  # the high watermark is news once
+        told = rows(session(broker, one, epoch, isolation_level=1))
+        assert [(row.high_watermark, values(row)) for row in told] == [(1, [])] * (2 - epoch)
+    assert len(values(rows(session(broker, one, 3, isolation_level=0))[0])) == 1
+    assert rows(session(broker, one, 4, isolation_level=1)) == []
+
+
+def test_a_topic_made_again_is_found_again(broker: DataBroker) -> None:
+    one = session(broker, 0, 0, asked(0)).session_id
+    assert rows(session(broker, one, 1)) == []
+    broker.logs.delete(TOPIC, 0)
+    gone = rows(session(broker, one, 2))
+    assert [row.error_code for row in gone] == [errors.UNKNOWN_TOPIC_OR_PARTITION]
+    broker.create()
+    put(broker, b"x")
+    assert [values(row) for row in rows(session(broker, one, 3))] == [[b"x"]]
+
+
+def test_without_a_session_nothing_is_left_behind(broker: DataBroker) -> None:
+    for outcome in range(3):
+        waits = fetch(broker, asked(0), asked(1), max_wait_ms=500, min_bytes=1)
+        assert len(broker.purgatory.watchers) == 2
+        if outcome == 0:
+            broker.pass_time(500)
+        elif outcome == 1:
+            waits.cancel()
+        else:
+            put(broker, b"x", index=1)
+            broker.turn()
+        assert waits.done == (outcome != 1)
+        assert len(broker.purgatory.watchers) == 0
 
 
 def test_counts(broker: DataBroker) -> None:

@@ -11,6 +11,9 @@ parks the calling handler under each of `keys` (any hashable, in practice `(topi
 A lost connection closes the waiting coroutine instead: nobody is left to answer. Each operation
 ends exactly once. The caller tests its condition itself before it parks: parking does not check.
 
+`watchers` are the readers of `kcore._native.fetch_reader`, which know by themselves what changed
+for them; what is parked for them is parked without keys. `wake` serves both.
+
 `wake` only notes who may go on, and costs a truth test when nothing is parked: it is called inside
 appends, and several appends of one wake-up must not check a fetch several times. The notes are
 worked off by one deferred `drain` (the loop's next turn). Deadlines are one heap and one timer;
@@ -30,6 +33,7 @@ from kbroker.base.alarm import Alarm, Arm
 from kbroker.base.check import invariant
 from kbroker.base.clock import Clock
 from kbroker.base.limits import PARKED_MAX
+from kcore._native.fetch_reader import Watchers
 
 _HUSKS_MAX = 1024
 
@@ -77,6 +81,11 @@ class ParkedOperation:
     def live(self) -> bool:
         return self._check is not None
 
+    def finish(self) -> None:
+        """Ends it now, as if it were satisfied."""
+        if self._check is not None:
+            self._purgatory._finish(self, Outcome.SATISFIED)
+
     def cancel(self) -> None:
         """Forgets the operation without resuming anyone; for a connection that is gone."""
         self.on_done = None
@@ -97,6 +106,7 @@ class Purgatory:
         "_woken",
         "completed",
         "expired",
+        "watchers",
     )
 
     def __init__(
@@ -110,6 +120,7 @@ class Purgatory:
         self._alarm = Alarm(clock, arm, self.expire)
         # Dicts serve as ordered sets: who parked first goes on first.
         self._by_key: dict[Hashable, dict[ParkedOperation, None]] = {}
+        self.watchers = Watchers()
         self._woken: dict[ParkedOperation, None] = {}
         self._heap: list[tuple[int, int, ParkedOperation]] = []
         self._sequence = 0
@@ -150,10 +161,15 @@ class Purgatory:
 
     def wake(self, key: Hashable) -> None:
         """Something changed at `key`. Cheap, and safe to call in the middle of an append."""
+        watching = self.watchers.wake(key)
+        if watching is not None:
+            self._wake_up(dict.fromkeys(watching))
         waiting = self._by_key.get(key)
-        if waiting is None:
-            return
-        self._woken.update(waiting)
+        if waiting is not None:
+            self._wake_up(waiting)
+
+    def _wake_up(self, operations: dict[ParkedOperation, None]) -> None:
+        self._woken.update(operations)
         if not self._drain_due:
             self._drain_due = True
             self._defer(self.drain)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kbroker.base import errors
 from kbroker.base.errors import KafkaError
@@ -29,6 +29,7 @@ from kbroker.log.producers import NO_OFFSET
 from kbroker.log.retention import plan_retention
 from kbroker.log.states import PartitionStates, store_snapshot
 from kcore import Log, LogConfig, check_produced, inspect
+from kcore._native.replica import Replica
 from kcore.errors import CoreError, DiskFull, OffsetOutOfRange, StorageFailed
 
 if TYPE_CHECKING:
@@ -43,13 +44,12 @@ READ_COMMITTED = 1
 INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 
 
-class PartitionLog:
+class PartitionLog(Replica):
     # fmt: off
     __slots__ = (
         "_flush_at_offset", "_host", "_opened_offset", "_plain", "_producers",
-        "_stable_follows", "_sync", "closed_durable", "config", "counters", "deleted",
-        "doomed_paths", "failure", "flush_in_flight", "high_watermark", "index", "internal", "key",
-        "last_stable_offset", "leader_epoch", "log", "path", "states", "told_damage", "topic",
+        "_stable_follows", "_sync", "closed_durable", "config", "doomed_paths", "failure",
+        "flush_in_flight", "index", "internal", "path", "states", "told_damage", "topic",
         "topic_id",
     )
     # fmt: on
@@ -83,9 +83,7 @@ class PartitionLog:
         self.leader_epoch = leader_epoch
         self.failure = ""  # why this partition takes no appends, "" when it does
         self.flush_in_flight = False
-        self.deleted = False
         self.told_damage: set[int] = set()  # damaged ranges that were logged, by first offset
-        self.counters: Any = None  # of the topic; the broker's handlers attach them
         self._flush_at_offset = INT64_MAX
         self.doomed_paths: list[str] = []  # renamed files whose time to go will come
         self._apply_config(config)
@@ -438,6 +436,7 @@ class PartitionLog:
         self._producers = self.states.producers
         self.high_watermark = min(self.high_watermark, self.log.next_offset)
         self._settle_stable()
+        self._host.on_advance(self)
 
     def _settle_stable(self) -> None:
         first_open_offset = self._producers.first_open_offset

@@ -1,0 +1,4 @@
+"""What a partition shows of itself to those who serve it natively: see replica.pxd."""
+
+cdef class Replica:
+    pass
