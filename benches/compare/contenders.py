@@ -46,7 +46,10 @@ def first_answer(process: subprocess.Popen[bytes], port: int, begin: float) -> f
             if protocol.names_a_broker(answer):
                 return time.perf_counter() - begin
         time.sleep(POLL_S)
-    raise RuntimeError(f"no answer after {START_TIMEOUT_S:.0f} s, exit code {process.poll()}")
+    ended = process.poll()
+    if ended is not None:
+        raise RuntimeError(f"it ended with exit code {ended}")
+    raise RuntimeError(f"no answer after {START_TIMEOUT_S:.0f} s")
 
 
 class Broker:
@@ -56,6 +59,7 @@ class Broker:
     version = ""
     durable = True
     is_broker = True
+    needs_warm_up = False
 
     def __init__(self, scratch: Path | None = None) -> None:
         self.scratch = scratch
@@ -107,11 +111,22 @@ class Broker:
             return first_answer(self.process, self.port, begin)
         except RuntimeError as error:
             self.kill()
-            raise RuntimeError(f"{self.name} did not start: {error}\n{self.output()}") from None
+            raise RuntimeError(f"{self.name} did not start, {error}: {self.last_words()}") from None
 
-    def output(self) -> str:
+    def answers(self) -> bool:
+        """Whether it is alive and knows itself."""
+        with (
+            contextlib.suppress(OSError, RuntimeError),
+            driver.connections(self.port, 1, 1 << 16) as (connection,),
+        ):
+            return protocol.names_a_broker(driver.call(connection, protocol.NO_TOPICS))
+        return False
+
+    def last_words(self) -> str:
+        """The last line that it printed."""
         path = Path(self.root, "output.txt")
-        return path.read_text(errors="replace")[-2000:] if path.exists() else ""
+        lines = path.read_text(errors="replace").split("\n") if path.exists() else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
     def stop(self) -> None:
         if self.process is not None:
@@ -255,6 +270,7 @@ class Kafka(Broker):
 
     name = "Apache Kafka"
     version = KAFKA_VERSION
+    needs_warm_up = True
     # What tests/peers.py makes smaller or faster, back to Kafka's own defaults.
     DEFAULTS = {
         **kafka_peer.PROPERTIES,
@@ -287,9 +303,6 @@ class Kafka(Broker):
         self.port = self.kafka.port
         return self.kafka.seconds
 
-    def output(self) -> str:
-        return self.kafka.output()[-2000:]
-
     def stop(self) -> None:
         self.kafka.stop()
 
@@ -308,6 +321,9 @@ class Loopback(Broker):
     is_broker = False
     frame_bytes = 0
     reply_bytes = 0
+
+    def answers(self) -> bool:
+        return True
 
     def answer(self, frame_bytes: int, reply_bytes: int) -> None:
         """From now on for frames and with answers of these sizes, lengths included."""
@@ -335,7 +351,7 @@ class Loopback(Broker):
             ):
                 return time.perf_counter() - begin
             time.sleep(POLL_S)
-        raise RuntimeError(f"the loopback did not start: {self.output()}")
+        raise RuntimeError(f"the loopback did not start: {self.last_words()}")
 
     def create_topic(self, name: str, partitions: int) -> None:
         pass

@@ -42,8 +42,7 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 def round_trips(contender: Contender, cell: Cell) -> Sample:
     frames = payload.produce_frames(cell)
-    with sockets(contender.port, 1) as (sock,):
-        found: list[float] = []
+    with counted(contender, cell, frames) as found, sockets(contender.port, 1) as (sock,):
         begin, cpu = time.perf_counter(), contender.cpu_seconds()
         now, end = begin, begin + cell.seconds
         while now < end:
@@ -56,6 +55,23 @@ def round_trips(contender: Contender, cell: Cell) -> Sample:
     return sample_of(found, now - begin, frames, cpu)
 
 
+@contextlib.contextmanager
+def counted(contender: Contender, cell: Cell, frames: payload.Frames) -> Iterator[list[float]]:
+    """The list of the block's latencies: the log must have grown by as many requests."""
+    before = records_in(contender, cell)
+    found: list[float] = []
+    yield found
+    grown = records_in(contender, cell) - before
+    if contender.is_broker and grown != len(found) * frames.records:
+        raise WrongCount(f"{len(found)} requests were answered, the log grew by {grown} records")
+
+
+def records_in(contender: Contender, cell: Cell) -> int:
+    if not contender.is_broker:
+        return 0
+    return sum(contender.end_offsets(cell.topic, cell.partitions))
+
+
 def sample_of(found: Sequence[float], seconds: float, frames: payload.Frames, cpu: float) -> Sample:
     count = len(found)
     extra = {**percentiles(found), "requests": float(count)}
@@ -66,9 +82,8 @@ def fixed_rate(contender: Contender, cell: Cell) -> Sample:
     """Produce requests at `cell.rate`, as many unanswered as the broker leaves so."""
     frames = payload.produce_frames(cell)
     exact_timers()
-    with sockets(contender.port, 1) as (sock,):
+    with counted(contender, cell, frames) as found, sockets(contender.port, 1) as (sock,):
         pace = Pace(sock, frames, cell.rate, int(cell.rate * cell.seconds))
-        found: list[float] = []
         got_bytes = 0
         scratch = bytearray(1 << 20)
         cpu = contender.cpu_seconds()

@@ -41,12 +41,14 @@ class Contender(Protocol):
     name: str  # heads its column: "kcore", "Apache Kafka", "Tansu", "bare loopback"
     version: str
     port: int
-    pid: int  # of its process; 0 while it is not running
     durable: bool  # keeps its records over a restart
     is_broker: bool  # False: answers frames and understands none (the driver's own limit)
 
     @property
     def bootstrap(self) -> str: ...
+    @property
+    def pid(self) -> int:
+        """Of its process; 0 while it is not running."""
 
     def start(self) -> float:
         """Seconds from fork to the first Metadata answer that names a broker."""

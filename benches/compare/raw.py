@@ -51,7 +51,7 @@ def produce(contender: Contender, cell: Cell, seconds: float = 0.0) -> Sample:
     """`cell.connections` producers with `cell.in_flight` requests each."""
     frames = payload.produce_frames(cell)
     most = max(cell.connections, cell.bytes_max // frames.payload)
-    before = _records_in(contender, cell)
+    before = latency.records_in(contender, cell)
     with latency.sockets(contender.port, cell.connections) as opened:
         windows = [streams.Window(sock, frames, cell.in_flight) for sock in opened]
         cpu = contender.cpu_seconds()
@@ -59,15 +59,9 @@ def produce(contender: Contender, cell: Cell, seconds: float = 0.0) -> Sample:
         cpu = contender.cpu_seconds() - cpu
     requests = sum(window.sent for window in windows)
     records = requests * frames.records
-    if contender.is_broker and _records_in(contender, cell) - before != records:
+    if contender.is_broker and latency.records_in(contender, cell) - before != records:
         raise WrongCount(f"{records} records were acknowledged, the log grew by another count")
     return Sample(took, requests * frames.payload, records, cpu, {"requests": float(requests)})
-
-
-def _records_in(contender: Contender, cell: Cell) -> int:
-    if not contender.is_broker:
-        return 0
-    return sum(contender.end_offsets(cell.topic, cell.partitions))
 
 
 def fetch(contender: Contender, cell: Cell) -> Sample:
