@@ -4,9 +4,10 @@
 #   make test    the same, with the test extra; then lint, types, import arrows and every test
 #
 # For work on the code: make build (in place, seconds), make check (rules and fast tests),
-# make debug (assertions on), make sanitize (bad memory, undefined behaviour), make bench, make gate
-# (instructions of the hot paths against stored ones, seconds). Nothing is done twice: a stamp in .venv remembers what was installed, and it is
-# redone only when a source file is newer.
+# make debug (assertions on), make sanitize (bad memory, undefined behaviour), make bench, make compare
+# (beside other brokers), make gate (instructions of the hot paths against stored ones, seconds).
+# Nothing is done twice: a stamp in .venv remembers what was installed, and it is redone only when a
+# source file is newer.
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -16,6 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
+COMPARE_ARGS ?=
 GATE_ARGS ?=
 
 # Tests run against the wheel in .venv, as a stranger has it. Without this variable Python puts the
@@ -27,7 +29,7 @@ unexport PYTHONPATH
 SOURCES := pyproject.toml setup.py README.md $(shell find kcore python -name '*.py' -o -name '*.py[xi]' \
              -o -name '*.pxd' -o -name '*.h' -o -name '*_impl.c' -o -name py.typed)
 
-.PHONY: run test bench gate build debug sanitize check gen clean
+.PHONY: run test bench compare gate build debug sanitize check gen clean
 
 run: $(VENV)/.installed
 	@$(BIN)/kcore serve --listen $(HOST):$(PORT) --data-dir $(DATA)
@@ -47,6 +49,12 @@ bench: $(VENV)/.installed $(VENV)/.tools
 
 gate: $(VENV)/.installed $(VENV)/.tools
 	$(BIN)/python ci/bench_gate.py $(GATE_ARGS)
+
+# Beside Apache Kafka and Tansu, half an hour; `make compare COMPARE_ARGS=--help` says what it does.
+compare: $(VENV)/.installed $(VENV)/.tools
+	$(BIN)/python ci/extras.py compare > $(VENV)/requirements-compare.txt
+	$(PIP) install -q -r $(VENV)/requirements-compare.txt
+	$(BIN)/python benches/compare $(COMPARE_ARGS)
 
 # In place: the compiled modules land beside their sources; run with PYTHONPATH=.:python.
 build: $(VENV)/.tools

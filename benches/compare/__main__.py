@@ -43,7 +43,7 @@ from rich.progress import (  # noqa: E402
     TimeRemainingColumn,
 )
 
-from benches.compare import plots, report  # noqa: E402
+from benches.compare import plots, report, strays  # noqa: E402
 from benches.compare.cells import all_cells  # noqa: E402
 from benches.compare.contenders import CONTENDERS, Broker  # noqa: E402
 from benches.compare.model import Cell  # noqa: E402
@@ -90,6 +90,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="where the brokers keep their data meanwhile, about 20 GB "
         "(default: the folder for temporary files)",
+    )
+    parser.add_argument(
+        "--lock",
+        type=Path,
+        metavar="FILE",
+        help="hold a lock of this file (flock) while a cell is measured",
     )
     parser.add_argument(
         "--from",
@@ -143,6 +149,7 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         options.scratch.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="kcore-compare-", dir=options.scratch) as scratch:
+        strays.watch_folder(Path(scratch))
         contenders, missing = gather(options.contenders.split(","), Path(scratch))
         for name, reason in missing.items():
             console.print(f"without {name}: {reason}")
@@ -161,7 +168,7 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         with Progress(*columns, console=console) as bar:
             task = bar.add_task("", total=None)
             run = Run(
-                contenders, missing, options.quick, Path(scratch),
+                contenders, missing, options.quick, Path(scratch), options.lock,
                 lambda text, done, total: bar.update(
                     task, description=text, completed=done, total=total
                 ),

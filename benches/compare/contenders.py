@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from benches import driver, kafka_peer
-from benches.compare import proc, protocol
+from benches.compare import proc, protocol, strays
 from benches.compare.model import Unmeasurable
 from ci.peers import KAFKA_VERSION, TANSU_VERSION, tansu_program
 from tests.peers import KafkaProcess, free_port, java_available, kafka_classpath
@@ -107,6 +107,7 @@ class Broker:
                 cwd=self.root,
                 start_new_session=True,  # Ctrl-C is for us alone
             )
+        strays.watch(self.pid)
         try:
             return first_answer(self.process, self.port, begin)
         except RuntimeError as error:
@@ -248,15 +249,16 @@ class _TimedKafka(KafkaProcess):
     """Waits by bare sockets, to the millisecond, and keeps how long it took."""
 
     seconds = 0.0
-    begin = 0.0
 
     def _wait_until_ready(self) -> bool:
         # Called as soon as the JVM has been forked.
         process = self._process
         if process is None:
             return False
+        begin = time.perf_counter()
+        strays.watch(process.pid)
         try:
-            self.seconds = first_answer(process, self.port, time.perf_counter())
+            self.seconds = first_answer(process, self.port, begin)
         except RuntimeError:
             if process.poll() is None:
                 raise
@@ -344,6 +346,7 @@ class Loopback(Broker):
         with Path(self.root, "output.txt").open("ab") as output:
             begin = time.perf_counter()
             self.process = subprocess.Popen(self.command(), stdout=output, stderr=output)
+        strays.watch(self.pid)
         while time.perf_counter() - begin < START_TIMEOUT_S and self.process.poll() is None:
             with (
                 contextlib.suppress(OSError),

@@ -10,6 +10,7 @@ from typing import Any
 
 from benches.compare.report import AXES, PEERS
 from benches.compare.rows import Row
+from benches.report import format_ratio
 
 COLOURS = {"kcore": "#1b7837", "Apache Kafka": "#762a83", "Tansu": "#e08214",
            "bare loopback": "#999999"}  # fmt: skip
@@ -39,7 +40,7 @@ def draw(report: dict[str, Any], folder: Path) -> list[Path]:
             draw_ratios(rows, AXES[axis], path)
             drawn.append(path)
     tails = [row for row in report["rows"] if row["figure"] in ("p50", "p99", "p999")]
-    tails = [row for row in tails if row["driver"] == "raw"]
+    tails = [row for row in tails if row["kind"] in ("round_trip", "tail", "end_to_end")]
     if tails:
         path = folder / "compare-percentiles.png"
         draw_percentiles(tails, path)
@@ -62,7 +63,7 @@ def draw_ratios(rows: list[Row], title: str, path: Path) -> None:
         axes.barh(places, lengths, width, left=1.0, color=COLOURS[peer], label=f"against {peer}")
         for place, row, ratio in zip(places, rows, ratios, strict=True):
             if row["better"].get(peer):
-                axes.text(ratio, place, f" {ratio:.2g} ", va="center", fontsize=6,
+                axes.text(ratio, place, f" {format_ratio(ratio)} ", va="center", fontsize=6,
                           ha="left" if ratio >= 1 else "right")  # fmt: skip
     axes.set_xscale("log")
     axes.axvline(1.0, color="black", linewidth=0.8)
@@ -70,7 +71,9 @@ def draw_ratios(rows: list[Row], title: str, path: Path) -> None:
         range(len(rows)), [f"{row['cell']}: {row['label']}" for row in rows], fontsize=7
     )
     axes.invert_yaxis()
-    axes.margins(x=0.15)
+    axes.margins(x=0.15, y=0.01)
+    lowest, highest = axes.get_xlim()
+    axes.set_xlim(min(0.5, lowest), max(2.0, highest))
     axes.set_title(f"{title}: how many times better kcore is", fontsize=9)
     axes.legend(fontsize=7)
     figure.savefig(path, dpi=110)

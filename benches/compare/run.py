@@ -7,13 +7,14 @@ broker that was started is ended, whatever happens.
 from __future__ import annotations
 
 import datetime
+import fcntl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from benches.compare import machine
 from benches.compare.contenders import Broker
@@ -24,6 +25,7 @@ WARM_UP_S, WARM_UP_QUICK_S = 60.0, 15.0
 TOUCH_BYTES, TOUCH_QUICK_BYTES = 6 << 30, 2 << 30
 DRIVERS = ("raw", "confluent", "java")
 NOTE_CHARACTERS = 160
+TURN_S = 60.0
 
 
 class DriverModule(Protocol):
@@ -51,6 +53,7 @@ class Run:
     missing: dict[str, str]  # contender or driver -> why it takes no part
     quick: bool = False
     scratch: Path | None = None
+    lock: Path | None = None  # held while a cell is measured, where others measure too
     progress: Progress = lambda text, done, total: None
     rows: list[Row] = field(default_factory=list)
     failures: list[Row] = field(default_factory=list)
@@ -64,17 +67,21 @@ class Run:
         cells = [self.shortened(cell) for cell in cells if cell.driver not in self.missing]
         self.total = sum((cell.rounds + 1) * len(self.contenders) for cell in cells) + 2
         ended = "it ended early"
+        turns = Turns(self.lock)
         try:
             self.tell("touching memory")
             machine.touch_page_cache(TOUCH_QUICK_BYTES if self.quick else TOUCH_BYTES, self.scratch)
             self.start_all()
             for cell in cells:
+                turns.take()
                 self.measure(cell)
                 save(self.report("it ended early"))
+                turns.pass_on()
             ended = "whole"
         except KeyboardInterrupt:
             ended = "it was interrupted"
         finally:
+            turns.pass_on(0.0)
             for contender in self.contenders:
                 with suppress(Exception):
                     contender.close()
@@ -159,6 +166,27 @@ class Run:
             "failures": self.failures,
             "rows": self.rows,
         }
+
+
+@dataclass
+class Turns:
+    """A lock that everybody who measures on this machine holds for a while, in turns."""
+
+    path: Path | None
+    since: float = 0.0
+    file: TextIO | None = None
+
+    def take(self) -> None:
+        if self.path is not None and self.file is None:
+            self.file = self.path.open("a")
+            fcntl.flock(self.file, fcntl.LOCK_EX)
+            self.since = time.monotonic()
+
+    def pass_on(self, held_s: float = TURN_S) -> None:
+        """Lets others have it, if it has been held for so long."""
+        if self.file is not None and time.monotonic() - self.since >= held_s:
+            self.file.close()
+            self.file = None
 
 
 def note_of(error: Exception) -> str:
