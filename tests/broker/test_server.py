@@ -11,6 +11,8 @@ import errno
 import logging
 import socket
 import struct
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from kbroker.base.clock import ManualClock
 from kbroker.base.metrics import BrokerMetrics
 from kbroker.broker.node import flexible_versions
 from kbroker.broker.registry import handles_raw
-from kbroker.broker.server import Server, ServerLimits
+from kbroker.broker.server import Listener, Server, ServerLimits
 from kbroker.wire import apis
 
 from tests.broker.support import Harness, answer, run
@@ -96,6 +98,17 @@ def test_a_taken_port_is_an_error_that_names_it_and_gives_the_others_back() -> N
     assert caught.value.errno == errno.EADDRINUSE
     assert all(listener.sock.fileno() == -1 for listener in second.listeners)
     close_all(first)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a listener's backlog")
+def test_thousands_may_come_at_once() -> None:
+    """Beyond its backlog the system drops newcomers, who try again a second later or two."""
+    somaxconn = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    listener = Listener("PLAINTEXT", "127.0.0.1", 0)
+    with listener.sock as sock:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    (backlog,) = struct.unpack_from("=I", info, 28)  # tcpi_sacked, of one that listens
+    assert backlog == min(4096, somaxconn)
 
 
 def test_a_request_knows_the_listener_it_came_by() -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("kbroker.server")
 
 _ACCEPTS_PER_WAKE_UP = 64
-_BACKLOG = 1024
+_BACKLOG = 4096  # the system's own limit (net.core.somaxconn) may be lower
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _COMPLAINT_INTERVAL_MS = 1_000
 _PEERS_REMEMBERED_MAX = 1_024
