@@ -44,12 +44,12 @@ NATIVE_LEVELS: list[set[str]] = [
     {"codecs", "batchwalk", "index", "message", "framing", "request", "offset_record"},
     {"records", "segment", "connection"},
     {"log", "scan", "encoder", "columns", "produce_codec", "fetch_codec", "keymap"},
-    {"compact", "swap", "replica"},
+    {"compact", "swap", "replica", "leader"},
     {"fetch_reader"},
 ]
 FILES_FAMILY = {
     "fileops", "posixops", "simops", "mapping", "index", "segment", "scan", "log", "swap",
-    "replica",
+    "replica", "leader",
 }  # fmt: skip
 WIRE_FAMILY = {
     "produce_codec", "fetch_codec", "message", "framing", "offset_record", "fetch_reader",

@@ -141,3 +141,8 @@ cdef int raise_record_status(RecordStatus status, const BatchHeader* h, int64_t 
 cdef int check_records(
     const uint8_t* p, int64_t size, const BatchHeader* h, bint need_keys
 ) except -1
+
+# `check_produced` for C callers: fills `h`, raises what it raises.
+cdef int check_produced_batch(
+    Pin source, int64_t max_bytes, bint need_keys, BatchHeader* h
+) except -1

@@ -103,18 +103,24 @@ def check_produced(data, *, Py_ssize_t max_bytes, bint need_keys=False):
     0..n-1, headers with keys, and (`need_keys`) keys. A compressed batch is inflated only for
     `need_keys`: the broker passes it on as it is.
     """
-    cdef Pin source = Pin.of(data)
-    cdef Pin section
     cdef BatchHeader h
+    check_produced_batch(Pin.of(data), max_bytes, need_keys, &h)
+    return BatchInfo.new(&h)
+
+
+cdef int check_produced_batch(
+    Pin source, int64_t max_bytes, bint need_keys, BatchHeader* h
+) except -1:
+    cdef Pin section
     cdef const uint8_t* start
     cdef int64_t size
     cdef const uint8_t* p = <const uint8_t*>source.view.buf
-    cdef BatchStatus status = batch_peek(p, source.view.len, &h)
+    cdef BatchStatus status = batch_peek(p, source.view.len, h)
     if status == BATCH_MAGIC:
         raise InvalidRecord(
             "only record batches of version 2 can be produced", expected=2, found=h.magic
         )
-    raise_batch_status(status, &h, None, 0)
+    raise_batch_status(status, h, None, 0)
     if h.size != source.view.len:
         raise InvalidRecord(
             "a partition's data must be exactly one batch", expected=f"{h.size} bytes",
@@ -124,12 +130,12 @@ def check_produced(data, *, Py_ssize_t max_bytes, bint need_keys=False):
         raise LimitExceeded(
             "the batch is too large", expected=f"at most {max_bytes} bytes", found=h.size
         )
-    _check_crc(p, &h)
-    _check_rules(&h)
+    _check_crc(p, h)
+    _check_rules(h)
     if need_keys or (h.attributes & ATTR_CODEC_MASK) == CODEC_NONE:
-        section = section_of(source, p, &h, &start, &size)
-        check_records(start, size, &h, need_keys)
-    return BatchInfo.new(&h)
+        section = section_of(source, p, h, &start, &size)
+        check_records(start, size, h, need_keys)
+    return 0
 
 
 cdef int _check_crc(const uint8_t* p, const BatchHeader* h) except -1:

@@ -7,13 +7,15 @@ opening a copy of its directory: what a process loses with kill -9 is what it ha
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kbroker.base import errors
 from kbroker.base.errors import KafkaError
+from kbroker.log import partition_log
 from kbroker.log.config import PartitionConfig
 from kbroker.log.partition_log import READ_COMMITTED, PartitionLog
 
@@ -164,24 +166,23 @@ def test_a_new_configuration_acts_at_once(partitions: Partitions) -> None:
 # The disk
 
 
-def refusing(partition: PartitionLog, error: Exception) -> Any:
-    class Refusing:
-        log_start_offset = 0
-        next_offset = 0
+@contextlib.contextmanager
+def disk_says(error: Exception) -> Iterator[None]:
+    """The engine's appends end like that."""
 
-        def append(self, *_: object, **__: object) -> None:
-            raise error
+    def append_produced(*_: object) -> None:
+        raise error
 
-    inner, partition.log = partition.log, Refusing()  # type: ignore[assignment]
-    return inner
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(partition_log, "append_produced", append_produced)
+        yield
 
 
 def test_a_full_disk_refuses_this_append_only(partitions: Partitions) -> None:
     partition = partitions.open()
-    inner = refusing(partition, DiskFull("no space left"))
-    outcome = partition.append_as_leader(batch(b"a"), now_ms=NOW_MS)
+    with disk_says(DiskFull("no space left")):
+        outcome = partition.append_as_leader(batch(b"a"), now_ms=NOW_MS)
     assert outcome.error_code == errors.KAFKA_STORAGE_ERROR
-    partition.log = inner
     assert append(partition, batch(b"a")) == 0
     partition.close()
 
@@ -193,10 +194,9 @@ def test_a_failed_write_ends_appends_for_the_whole_directory(
     other = Partitions(tmp_path / "other")
     other.host.disk = partitions.disk
     neighbour = other.open()
-    inner = refusing(partition, StorageFailed("input/output error"))
-    outcome = partition.append_as_leader(batch(b"a"), now_ms=NOW_MS)
+    with disk_says(StorageFailed("input/output error")):
+        outcome = partition.append_as_leader(batch(b"a"), now_ms=NOW_MS)
     assert outcome.error_code == errors.KAFKA_STORAGE_ERROR
-    partition.log = inner
     for one in (partition, neighbour):
         assert one.append_as_leader(batch(b"a"), now_ms=NOW_MS).error_code == 56
     assert partitions.advanced  # who waits for an acknowledgement is woken to be told

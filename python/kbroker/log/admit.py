@@ -1,4 +1,5 @@
-"""The rarer rules of an append: timestamps out of bounds, append time, and a topic's own codec."""
+"""The rarer rules of an append: too large, of a transaction, timestamps out of bounds, append time,
+and a topic's own codec."""
 
 from __future__ import annotations
 
@@ -30,6 +31,20 @@ def converted(
 
     stored = rebuild(span, CODEC_NAMES[config.codec], level=config.codec_level)
     return bytearray(stored), append_time_ms
+
+
+def refuse_unfit(info: BatchInfo, config: PartitionConfig, txn_verified: bool) -> None:
+    """KafkaError for a batch that this partition may not have, whatever its records are."""
+    if info.size > config.segment_bytes:
+        raise KafkaError(
+            errors.RECORD_LIST_TOO_LARGE,
+            f"the batch has {info.size} bytes, segment.bytes is {config.segment_bytes}",
+        )
+    if info.is_transactional and not txn_verified:
+        raise KafkaError(
+            errors.INVALID_TXN_STATE,
+            "the batch is transactional and no coordinator knows its transaction",
+        )
 
 
 def refuse_timestamp(info: BatchInfo, config: PartitionConfig, now_ms: int) -> NoReturn:

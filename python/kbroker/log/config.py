@@ -85,6 +85,11 @@ class PartitionConfig(NamedTuple):
             delete_retention_ms=topic.delete_retention_ms,
         )
 
+    @property
+    def stores_as_sent(self) -> bool:
+        """Nothing about a batch is changed, and no timestamp is too old: what most topics want."""
+        return not self.append_time and self.codec < 0 and self.timestamp_before_max_ms == INT64_MAX
+
     def log_settings(self) -> dict[str, Any]:
         """The part the engine's log acts on, by the names of `kcore.LogConfig`."""
         segment_ms = self.segment_ms

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from kbroker.base import errors
 from kbroker.base.errors import KafkaError
-from kbroker.log.admit import converted, refuse_timestamp
+from kbroker.log.admit import converted, refuse_unfit
 from kbroker.log.config import INT64_MAX, PartitionConfig
 from kbroker.log.host import PartitionHost
 from kbroker.log.markers import parse_marker
@@ -28,7 +28,8 @@ from kbroker.log.outcome import AppendOutcome, refused, refused_by_engine
 from kbroker.log.producers import NO_OFFSET
 from kbroker.log.retention import plan_retention
 from kbroker.log.states import PartitionStates, store_snapshot
-from kcore import Log, LogConfig, check_produced, inspect
+from kcore import BatchInfo, Log, LogConfig, inspect
+from kcore._native.leader import LeaderRules, append_produced
 from kcore._native.replica import Replica
 from kcore.errors import CoreError, DiskFull, OffsetOutOfRange, StorageFailed
 
@@ -47,7 +48,7 @@ INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__sha
 class PartitionLog(Replica):
     # fmt: off
     __slots__ = (
-        "_flush_at_offset", "_host", "_opened_offset", "_plain", "_producers",
+        "_flush_at_offset", "_host", "_opened_offset", "_producers", "_rules",
         "_stable_follows", "_sync", "closed_durable", "config", "doomed_paths", "failure",
         "flush_in_flight", "index", "internal", "path", "states", "told_damage", "topic",
         "topic_id",
@@ -179,54 +180,45 @@ class PartitionLog(Replica):
         transaction; without that a transactional batch is refused."""
         if self._host.disk.refuses or self.failure:
             return refused(errors.KAFKA_STORAGE_ERROR, self.refuses)
-        config = self.config
         log = self.log
+        info: BatchInfo | None = None
         append_time_ms = -1
-        data: memoryview | bytearray | bytes = span
         try:
-            info = check_produced(
-                span, max_bytes=config.max_message_bytes, need_keys=config.compacts
-            )
-            if info.size > config.segment_bytes:
-                raise KafkaError(
-                    errors.RECORD_LIST_TOO_LARGE,
-                    f"the batch has {info.size} bytes, segment.bytes is {config.segment_bytes}",
-                )
-            producer_id = info.producer_id
-            if producer_id >= 0:
-                if info.is_transactional and not txn_verified:
-                    raise KafkaError(
-                        errors.INVALID_TXN_STATE,
-                        "the batch is transactional and no coordinator knows its transaction",
-                    )
-                seen = self._producers.check(info)
-                if seen is not None:
-                    return AppendOutcome(
-                        0, seen.base_offset, seen.last_offset + 1, -1, log.log_start_offset
-                    )
-            if not self._plain:
+            result = append_produced(log, span, self._rules, self.leader_epoch, now_ms)
+            if isinstance(result, BatchInfo):
+                # Sound, and not appended yet: it wants more than the engine's checks.
+                info = result
+                config = self.config
+                refuse_unfit(info, config, txn_verified)
+                if info.producer_id >= 0:
+                    seen = self._producers.check(info)
+                    if seen is not None:
+                        return AppendOutcome(
+                            0, seen.base_offset, seen.last_offset + 1, -1, log.log_start_offset
+                        )
                 data, append_time_ms = converted(span, info, config, now_ms)
-            elif info.max_timestamp > now_ms + config.timestamp_after_max_ms:
-                refuse_timestamp(info, config, now_ms)
-            result = log.append(
-                data, leader_epoch=self.leader_epoch, append_time_ms=append_time_ms, verify=False
-            )
+                result = log.append(
+                    data,
+                    leader_epoch=self.leader_epoch,
+                    append_time_ms=append_time_ms,
+                    verify=False,
+                )
         except KafkaError as error:
             return refused(error.code, error.message)
         except CoreError as error:
             return self._refused_by_engine(error)
         base_offset = result.base_offset
+        next_offset = result.last_offset + 1
         if result.rolled:
             self._after_roll(base_offset)
-        if producer_id >= 0:
+        if info is not None and info.producer_id >= 0:
             self._producers.append(info, base_offset, now_ms)
             if info.is_transactional:
                 self._stable_follows = False
-        next_offset = result.last_offset + 1
         self._after_append(next_offset)
         return AppendOutcome(
             0, base_offset, next_offset, append_time_ms, log.log_start_offset,
-            info.record_count, info.size,
+            next_offset - base_offset, result.size if info is None else info.size,
         )  # fmt: skip
 
     def append_marker(self, batch: bytes | bytearray, *, now_ms: int) -> AppendOutcome:
@@ -406,11 +398,12 @@ class PartitionLog(Replica):
 
     def _apply_config(self, config: PartitionConfig) -> None:
         self.config = config
-        # Most topics want nothing beyond the upper timestamp bound: one test skips the rest.
-        self._plain = (
-            not config.append_time
-            and config.codec < 0
-            and config.timestamp_before_max_ms == INT64_MAX
+        self._rules = LeaderRules(
+            max_bytes=config.max_message_bytes,
+            segment_bytes=config.segment_bytes,
+            timestamp_after_max_ms=config.timestamp_after_max_ms,
+            need_keys=config.compacts,
+            plain=config.stores_as_sent,
         )
         self._sync = config.flush_sync or config.flush_messages <= 1
         self._flush_at_offset = min(INT64_MAX, self.log.next_offset + config.flush_messages)

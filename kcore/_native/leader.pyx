@@ -1,0 +1,63 @@
+"""What a leader does with a batch of a client, in one call: check it, give it its offsets, append it.
+
+The common case alone: a batch that is stored as it came, of no producer whose sequence somebody
+would have to know. Anything else is checked and handed back, and the caller decides.
+"""
+
+cimport cython
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t
+
+from kcore._native.batch cimport BatchHeader, BatchInfo, batch_stamp
+from kcore._native.log cimport AppendResult, Log
+from kcore._native.records cimport Pin, check_produced_batch
+
+
+@cython.final
+cdef class LeaderRules:
+    """What a partition's configuration asks of a batch. `plain`: it is stored as it came, and no
+    timestamp is too old."""
+
+    cdef int64_t max_bytes, segment_bytes, timestamp_after_max_ms
+    cdef bint need_keys, plain
+
+    def __init__(self, *, int64_t max_bytes, int64_t segment_bytes, int64_t timestamp_after_max_ms,
+                 bint need_keys, bint plain):
+        self.max_bytes = max_bytes
+        self.segment_bytes = segment_bytes
+        self.timestamp_after_max_ms = timestamp_after_max_ms
+        self.need_keys = need_keys
+        self.plain = plain
+
+    cdef bint _takes(self, const BatchHeader* h, int64_t now_ms) noexcept nogil:
+        cdef int64_t latest = INT64_MAX
+        if now_ms <= 0 or self.timestamp_after_max_ms < INT64_MAX - now_ms:
+            latest = now_ms + self.timestamp_after_max_ms
+        return (self.plain and h.producer_id < 0 and h.size <= self.segment_bytes
+                and h.max_timestamp <= latest)
+
+
+def append_produced(Log log not None, data, LeaderRules rules not None, int32_t leader_epoch,
+                    int64_t now_ms):
+    """An AppendResult; or the BatchInfo of a batch that is sound (`check_produced`) and has not
+    been appended, because it is not the common case. Offsets and epoch are stamped into `data`.
+
+    Raises what `check_produced` and `Log.append` raise.
+    """
+    cdef Pin source = Pin.of(data)
+    cdef uint8_t* p = <uint8_t*>source.view.buf
+    cdef BatchHeader h
+    cdef AppendResult result
+    cdef int64_t offset
+    check_produced_batch(source, rules.max_bytes, rules.need_keys, &h)
+    if source.view.readonly or not rules._takes(&h, now_ms):
+        return BatchInfo.new(&h)
+    log._enter()
+    try:
+        log._ensure_writable()
+        offset = log.next_offset
+        batch_stamp(p, offset, leader_epoch)
+        result = log._append(p, h.size, offset, offset + h.record_count, h.max_timestamp)
+        result.append_time_ms = -1
+        return result
+    finally:
+        log._leave()

@@ -1,0 +1,108 @@
+"""Goal: the leader's append in one call takes what is common, hands the rest back unappended, and
+appends exactly what check and append one after the other would.
+
+Method: two logs in memory side by side, one fed by `append_produced`, one by the two calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import kcore
+from kcore import AppendResult, BatchInfo, Log, MemoryOps
+from kcore._native.leader import LeaderRules, append_produced
+from kcore.errors import ClosedError, CorruptBatch, InvalidRecord, LimitExceeded
+
+NOW_MS = 1_000_000
+INT64_MAX = (1 << 63) - 1
+RULES: dict[str, Any] = {
+    "max_bytes": 1 << 20, "segment_bytes": 4096, "timestamp_after_max_ms": 60_000,
+    "need_keys": False, "plain": True,
+}  # fmt: skip
+
+
+def rules(**changes: Any) -> LeaderRules:
+    return LeaderRules(**{**RULES, **changes})
+
+
+def batch(*values: bytes, timestamp: int = NOW_MS, **how: Any) -> bytearray:
+    return bytearray(kcore.encode(list(values), timestamps=[timestamp] * len(values), **how))
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log.open("log", ops=MemoryOps(), segment_bytes=4096)
+
+
+def test_it_does_what_check_and_append_do(log: Log) -> None:
+    twin = Log.open("log", ops=MemoryOps(), segment_bytes=4096)
+    for i in range(12):
+        one, two = batch(b"a" * 300, b"b", timestamp=NOW_MS + i), bytearray()
+        two += one
+        done = append_produced(log, memoryview(one), rules(), 7, NOW_MS)
+        kcore.check_produced(two, max_bytes=1 << 20)
+        expected = twin.append(two, leader_epoch=7, verify=False)
+        assert type(done) is AppendResult
+        assert one == two
+        for name in ("base_offset", "last_offset", "size", "position", "rolled",
+                     "max_timestamp", "append_time_ms"):  # fmt: skip
+            assert getattr(done, name) == getattr(expected, name), name
+    assert [(s.base_offset, s.size_bytes) for s in log.segments()] == [
+        (s.base_offset, s.size_bytes) for s in twin.segments()
+    ]
+    assert len(log.segments()) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "changes"),
+    [
+        (batch(b"a", producer_id=3, producer_epoch=0, base_sequence=0), {}),
+        (batch(b"a"), {"plain": False}),
+        (batch(b"a" * 50), {"segment_bytes": 100}),
+        (batch(b"a", timestamp=NOW_MS + 60_001), {}),
+        (bytes(batch(b"a")), {}),
+    ],
+    ids=["producer", "converted", "larger than a segment", "too late", "read-only"],
+)
+def test_what_is_not_common_is_handed_back(log: Log, data: Any, changes: dict[str, Any]) -> None:
+    before = bytes(data)
+    info = append_produced(log, data, rules(**changes), 7, NOW_MS)
+    assert type(info) is BatchInfo
+    assert info.size == len(data)
+    assert log.next_offset == 0
+    assert bytes(data) == before
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "after_max_ms", "now_ms"),
+    [
+        (NOW_MS + 60_000, 60_000, NOW_MS),
+        (INT64_MAX, INT64_MAX, NOW_MS),
+        (INT64_MAX, INT64_MAX - NOW_MS, NOW_MS),
+        (-1, 0, 0),
+        (-5, 0, -5),
+    ],
+)
+def test_the_latest_timestamp_is_taken(
+    log: Log, timestamp: int, after_max_ms: int, now_ms: int
+) -> None:
+    one = batch(b"a", timestamp=timestamp)
+    allowed = rules(timestamp_after_max_ms=after_max_ms)
+    assert type(append_produced(log, one, allowed, 0, now_ms)) is AppendResult
+
+
+def test_what_is_broken_raises_and_changes_nothing(log: Log) -> None:
+    damaged = batch(b"a")
+    damaged[-1] ^= 1
+    with pytest.raises(CorruptBatch):
+        append_produced(log, damaged, rules(), 0, NOW_MS)
+    with pytest.raises(LimitExceeded):
+        append_produced(log, batch(b"a" * 50), rules(max_bytes=60), 0, NOW_MS)
+    with pytest.raises(InvalidRecord):
+        append_produced(log, batch(b"a"), rules(need_keys=True), 0, NOW_MS)
+    assert log.next_offset == 0
+    log.close()
+    with pytest.raises(ClosedError):
+        append_produced(log, batch(b"a"), rules(), 0, NOW_MS)
