@@ -41,8 +41,8 @@ def load_driver(name: str) -> DriverModule:
     return module
 
 
-# (text, steps done, steps in all)
-Progress = Callable[[str, int, int], None]
+# (text, seconds done, seconds in all), both as foreseen
+Progress = Callable[[str, float, float], None]
 
 
 @dataclass
@@ -59,13 +59,14 @@ class Run:
     failures: list[Row] = field(default_factory=list)
     begin: float = field(default_factory=time.monotonic)
     machine: dict[str, Any] = field(default_factory=machine.describe)
-    done: int = 0
-    total: int = 1
+    times: list[dict[str, Any]] = field(default_factory=list)  # seconds that each cell took
+    done: float = 0.0
+    total: float = 1.0
 
     def execute(self, cells: Sequence[Cell], save: Callable[[dict[str, Any]], None]) -> str:
         """Returns how it ended: "whole" or why not."""
         cells = [self.shortened(cell) for cell in cells if cell.driver not in self.missing]
-        self.total = sum((cell.rounds + 1) * len(self.contenders) for cell in cells) + 2
+        self.total = sum((cell.rounds + 1) * weight(cell) for cell in cells) * len(self.contenders)
         ended = "it ended early"
         turns = Turns(self.lock)
         try:
@@ -91,14 +92,14 @@ class Run:
     def shortened(self, cell: Cell) -> Cell:
         return replace(cell, rounds=min(cell.rounds, cell.rounds_quick)) if self.quick else cell
 
-    def tell(self, text: str, steps: int = 0) -> None:
-        self.done += steps
+    def tell(self, text: str, seconds: float = 0.0) -> None:
+        self.done += seconds
         self.progress(text, self.done, self.total)
 
     def start_all(self) -> None:
         """A broker that does not start leaves its column out."""
         for contender in list(self.contenders):
-            self.tell(f"starting {contender.name}", 1)
+            self.tell(f"starting {contender.name}")
             try:
                 contender.start()
                 if contender.needs_warm_up:
@@ -112,13 +113,14 @@ class Run:
     def measure(self, cell: Cell) -> None:
         """All rounds of a cell; its rows join the report, what went wrong too."""
         driver = load_driver(cell.driver)
+        begin = time.monotonic()
         samples: dict[str, list[Sample]] = {}
         notes: dict[str, str] = {}
         failed: dict[str, str] = {}
         taking_part: list[Broker] = []
 
         def attempt(contender: Broker, action: Callable[[Broker], None]) -> None:
-            self.tell(f"{cell.title} ({cell.driver}): {contender.name}", 1)
+            self.tell(f"{cell.title} ({cell.driver}): {contender.name}", weight(cell))
             try:
                 action(contender)
                 return
@@ -148,6 +150,7 @@ class Run:
                     attempt(contender, take)
         finally:
             self.rows += make_rows(cell, samples, notes)
+            self.times.append({"cell": cell.topic, "seconds": round(time.monotonic() - begin, 1)})
             if failed:
                 self.failures.append({"cell": cell.title, "driver": cell.driver, "notes": failed})
             for contender in self.contenders:
@@ -164,6 +167,7 @@ class Run:
             "versions": {contender.name: contender.version for contender in self.contenders},
             "missing": dict(self.missing),
             "failures": self.failures,
+            "times": self.times,
             "rows": self.rows,
         }
 
@@ -187,6 +191,11 @@ class Turns:
         if self.file is not None and time.monotonic() - self.since >= held_s:
             self.file.close()
             self.file = None
+
+
+def weight(cell: Cell) -> float:
+    """About how long one round of one contender takes."""
+    return cell.seconds + 0.3
 
 
 def note_of(error: Exception) -> str:
