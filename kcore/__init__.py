@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         LimitExceeded,
         OffsetOutOfRange,
         StorageFailed,
+        TooManyFiles,
         TornTail,
         UnsupportedCodec,
     )
@@ -74,6 +75,7 @@ __all__ = [
     "SegmentInfo",
     "StorageFailed",
     "TimestampOffset",
+    "TooManyFiles",
     "TornTail",
     "UnsupportedCodec",
     "check_produced",
@@ -117,6 +119,7 @@ _HOMES = {
         "LimitExceeded",
         "OffsetOutOfRange",
         "StorageFailed",
+        "TooManyFiles",
         "TornTail",
         "UnsupportedCodec",
     ),

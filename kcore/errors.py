@@ -94,6 +94,11 @@ class DiskFull(CoreError):
     """No space for this append. Nothing was written; reads and deletes go on."""
 
 
+class TooManyFiles(CoreError):
+    """No descriptor, mapping or memory for the call: RLIMIT_NOFILE or vm.max_map_count. The log is
+    as it was; the call may succeed once others were given back (`Log.rest`)."""
+
+
 class StorageFailed(CoreError):
     """A write or sync failed (EIO and its kin). The log takes no appends until it is reopened."""
 

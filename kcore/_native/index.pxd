@@ -30,6 +30,7 @@ cdef class IndexFile:
 
     cdef uint8_t* _push(self) noexcept nogil
     cdef int release(self) except -1
+    cdef int rest(self) except -1
     cdef bint _sane(self) noexcept nogil
     cdef int load(self, bint owned) except -1
     cdef int store(self, bint whole) except -1

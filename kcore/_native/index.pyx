@@ -85,6 +85,13 @@ cdef class IndexFile:
         self.loaded = False
         return 0
 
+    cdef int rest(self) except -1:
+        """Lets go of what the files have too; entries in memory may not be written yet."""
+        self.written = None
+        if self.mapping is not None:
+            self.release()
+        return 0
+
     cdef bint _sane(self) noexcept nogil:
         return False
 

@@ -37,6 +37,7 @@ cdef class Log:
     cdef object _failed                   # the error that stopped this log, or None
     cdef bint _closed
     cdef bint _dir_unsynced
+    cdef int64_t _sync_to, _sync_cuts     # what `begin_sync` found
     cdef object _cleaned                  # what compaction is about to swap in (swap.pyx), or None
     cdef bint _retired                    # its directory is no longer this log's
     cdef bytearray _scratch

@@ -15,7 +15,7 @@ from cpython.pythread cimport (
     NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
     PyThread_get_thread_ident, PyThread_release_lock, WAIT_LOCK,
 )
-from libc.errno cimport EDQUOT, EFBIG, ENOSPC
+from libc.errno cimport EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM, ENOSPC
 from libc.stdint cimport INT32_MAX, INT64_MAX
 
 from kcore._native.batch cimport (
@@ -31,7 +31,7 @@ from kcore._native.posixops import POSIX
 from kcore._native.segment import Inconsistent
 from kcore.errors import (
     ClosedError, CorruptBatch, DiskFull, IndexCorrupt, LimitExceeded, OffsetOutOfRange,
-    StorageFailed,
+    StorageFailed, TooManyFiles,
 )
 from kcore.log_config import LogConfig
 from kcore.log_types import RecoveryReport
@@ -124,7 +124,26 @@ cdef class Log:
         except OSError as error:
             raise self._fail(error) from error
         finally:
+            for segment in self._segments:
+                (<Segment>segment).let_go()
             self._leave()
+
+    def rest(self, *, bint used_too=False):
+        """Gives the descriptors and mappings of segments back that nobody has used since the last
+        call (or that somebody has, `used_too`); the next use opens them again. What waits for a
+        sync keeps them. Returns whether none is left."""
+        cdef bint all_rest = True
+        if self._closed or self._failed is not None:
+            return False
+        self._enter()
+        try:
+            for segment in self._segments:
+                all_rest = (<Segment>segment).rest(used_too) and all_rest
+        except OSError as error:
+            raise _disk_error(error) from error
+        finally:
+            self._leave()
+        return all_rest
 
     def _close_active(self):
         try:
@@ -294,11 +313,11 @@ cdef class Log:
 
     def _write_failed(self, Segment active, error):
         """Leaves the log as it was before the write, and says what became of it."""
-        if error.errno in (ENOSPC, EDQUOT, EFBIG):
+        if error.errno in (ENOSPC, EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM):
             try:
                 if active.file is not None:
                     active.drop_unwritten()
-                return DiskFull(f"no space for the append: {error.strerror}", path=active.path)
+                return _disk_error(error, active.path)
             except OSError as again:
                 error = again
         return self._fail(error)
@@ -651,12 +670,38 @@ cdef class Log:
             try:
                 self._sync_all()
             except OSError as error:
+                if error.errno in (EMFILE, ENFILE, ENOMEM):
+                    self._dir_unsynced = True   # all that opens a file here
+                    raise _disk_error(error) from error
                 raise self._fail(error) from error
             if cuts == self.cuts:
                 self.flushed_offset = max(self.flushed_offset, target)
             return self.flushed_offset
         finally:
             PyThread_release_lock(self._flush_lock)
+
+    def begin_sync(self):
+        """For a caller that is about to make a whole file system durable: what was appended before
+        counts as flushed when `end_sync` says so. Other flushes of this log wait until then. False
+        when there is nothing to end: it is closed, or has failed."""
+        if self._closed or self._failed is not None:
+            return False
+        with nogil:
+            PyThread_acquire_lock(self._flush_lock, WAIT_LOCK)
+        self._sync_to = self.next_offset
+        self._sync_cuts = self.cuts
+        for segment in self._segments:
+            (<Segment>segment).note_synced()
+        self._dir_unsynced = False
+        return True
+
+    def end_sync(self, failure=None):
+        """`failure`: the OSError of the sync, which ends this log as that of a `flush` does."""
+        if failure is not None:
+            self._fail(failure)
+        elif self._sync_cuts == self.cuts:
+            self.flushed_offset = max(self.flushed_offset, self._sync_to)
+        PyThread_release_lock(self._flush_lock)
 
     def _sync_all(self):
         for segment in list(self._segments):
@@ -735,6 +780,9 @@ cdef class Log:
         return 0
 
 
-def _disk_error(error):
-    kind = DiskFull if error.errno in (ENOSPC, EDQUOT, EFBIG) else StorageFailed
-    return kind(f"{error.strerror or error}", path=error.filename)
+def _disk_error(error, path=None):
+    if error.errno in (ENOSPC, EDQUOT, EFBIG):
+        kind = DiskFull
+    else:
+        kind = TooManyFiles if error.errno in (EMFILE, ENFILE, ENOMEM) else StorageFailed
+    return kind(f"{error.strerror or error}", path=path or error.filename)

@@ -13,6 +13,7 @@ cdef extern from "mapping_impl.h" nogil:
 
 # Live mappings of each file of this process, by FileOps.identity.
 cdef dict _mappings = {}
+cdef int64_t _live = 0
 
 
 # Without the collector: its tp_clear would take `ops` away before __dealloc__ needs it, and a
@@ -25,12 +26,14 @@ cdef class Mapping:
 
     @staticmethod
     cdef Mapping new(FileOps ops, File file, int64_t size):
+        global _live
         cdef Mapping m = Mapping.__new__(Mapping)
         memset(&m.job, 0, sizeof(PopulateJob))
         m.ops = ops
         m.file = file
         m.data = ops.map(file, size)
         m.size = size
+        _live += 1
         m.identity = ops.identity(file)
         _mappings[m.identity] = _mappings.get(m.identity, 0) + 1
         return m
@@ -53,7 +56,9 @@ cdef class Mapping:
             populate_cancel(&self.job)
 
     def __dealloc__(self):
+        global _live
         if self.data != NULL:
+            _live -= 1
             self.cancel()
             if self.identity is not None:
                 left = _mappings[self.identity] - 1
@@ -106,6 +111,12 @@ cdef class FetchSpan:
     def __repr__(self):
         return (f"<FetchSpan offsets {self.base_offset}..{self.next_offset} "
                 f"{self.size} bytes at {self.position}>")
+
+
+def live_mappings():
+    """How many there are in this process; each takes one of `vm.max_map_count`, and one of a log
+    a descriptor."""
+    return _live
 
 
 def helper_threads():

@@ -34,7 +34,9 @@ cdef class Segment:
     cdef readonly list damage               # [(pos, end_pos, first_offset, next_offset)], by pos
     cdef readonly OffsetIndex index
     cdef readonly TimeIndex time_index
-    cdef bint unsynced                      # data written since the last sync
+    cdef bint unsynced                      # data that may not be durable, whoever wrote it
+    cdef bint written                       # by this process since the last sync
+    cdef bint used                          # since the last `rest`
     cdef bint indexes_unsynced              # sealed since the last sync
     cdef FileOps ops
     cdef File file
@@ -49,6 +51,9 @@ cdef class Segment:
     cdef int64_t populated, asked, window, small_appends
 
     cdef int ensure_mapped(self) except -1
+    cdef bint rest(self, bint used_too) except -1
+    cdef int let_go(self) except -1
+    cdef void note_synced(self) noexcept
     cdef int write(self, const uint8_t* data, int64_t size) except -1
     cdef int _grow(self, int64_t size) except -1
     cdef int _map(self, int64_t size) except -1

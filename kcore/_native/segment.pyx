@@ -61,7 +61,7 @@ cdef class Segment:
              str state=""):
         """An existing segment (its size is the file's until something examines it) or a new one.
 
-        No file is opened or mapped before it is needed, and a new one has no blocks. `state`: what
+        No file stays open or is mapped before it is needed, and a new one has no blocks. `state`: what
         its names end with, ".cleaned" or ".swap" while it is not a segment of the log yet.
         """
         cdef Segment s = Segment.__new__(Segment)
@@ -80,7 +80,7 @@ cdef class Segment:
         s.window = WINDOW_BYTES_MIN
         s.set_limits(index_interval_bytes, segment_bytes, mode)
         if create:
-            s.file = ops.open(s.path, True)
+            ops.open(s.path, True)      # closed again: the first use opens it
             s.index.reset()
             s.time_index.reset()
             s.times_known = True
@@ -104,6 +104,7 @@ cdef class Segment:
         return self.mode == APPEND_MMAP or self.ops.stores_safely(self.file)
 
     cdef int ensure_mapped(self) except -1:
+        self.used = True
         if self.mapping is not None:
             return 0
         if self.file is None:
@@ -115,6 +116,33 @@ cdef class Segment:
             self.stores = self._may_store()
         if self.allocated:
             self._map(self.allocated)
+        return 0
+
+    cdef bint rest(self, bint used_too) except -1:
+        """Gives descriptor and mappings back until the next use; not if used since the last call
+        (unless `used_too`) or written and not synced: its own descriptor is told of a failed write.
+        Whether it holds none now."""
+        if self.file is None and self.index.mapping is None and self.time_index.mapping is None:
+            return True
+        if self.written or self.indexes_unsynced or (self.used and not used_too):
+            self.used = False
+            return False
+        if not self.sealed and self.file is not None and self.allocated > self.size:
+            if self.mapping is not None:
+                self.mapping.cancel()
+            self.ops.truncate(self.file, self.size)     # zeros: may come back after a crash
+            self.allocated = self.size
+        self.let_go()
+        return True
+
+    cdef int let_go(self) except -1:
+        # Spans keep what they show; an active segment its indexes, which are not all written.
+        self.file = None
+        self.mapping = None
+        self.populated = self.asked = 0
+        self.used = self.stores = False
+        self.index.rest()
+        self.time_index.rest()
         return 0
 
     cdef int _map(self, int64_t size) except -1:
@@ -132,12 +160,13 @@ cdef class Segment:
         return 0
 
     cdef int _grow(self, int64_t needed) except -1:
-        cdef int64_t wanted = self.allocated + min(
+        cdef int64_t wanted
+        if self.file is None:
+            self.ensure_mapped()
+        wanted = self.allocated + min(
             max(self.allocated, <int64_t>GROW_BYTES_MIN), <int64_t>GROW_BYTES_MAX)
         if needed <= self.reserve_bytes:
             wanted = min(wanted, self.reserve_bytes)
-        if self.file is None:
-            self.ensure_mapped()
         try:
             self.ops.preallocate(self.file, max(needed, wanted))
             self.allocated = max(needed, wanted)
@@ -158,7 +187,7 @@ cdef class Segment:
         cdef int64_t end = self.size + size
         if end > self.allocated:
             self._grow(end)
-        self.unsynced = True
+        self.unsynced = self.written = self.used = True
         if self.stores and (size <= STORE_BYTES_MAX or self.mode == APPEND_MMAP):
             if not self.ops.wants_populate() or self.mode == APPEND_MMAP:
                 memcpy(self.mapping.data + self.size, data, size)
@@ -632,13 +661,20 @@ cdef class Segment:
     def sync(self):
         """Makes data and, once sealed, indexes durable. Callable from another thread."""
         cdef File file = self.file
-        if self.unsynced and file is not None:
-            self.unsynced = False
+        if self.unsynced and (file is not None or self.size):
+            if file is None:
+                file = self.ops.open(self.path, False)
+            self.unsynced = self.written = False
             self.ops.sync(file)
         if self.indexes_unsynced:
             self.indexes_unsynced = False
             self.index.sync()
             self.time_index.sync()
+
+    cdef void note_synced(self) noexcept:
+        """A sync of all there is, which is about to begin, has `sync`'s work to do."""
+        self.unsynced = self.written = self.indexes_unsynced = False
+        self.index.written = self.time_index.written = None
 
     def index_sizes(self):
         """Bytes of both index files."""

@@ -24,7 +24,7 @@ from kbroker.log.cleaner_round import CleanRound, Stopped, Throttle
 from kbroker.log.compaction import CleanRange, first_dirty_offset, plan_range
 from kbroker.log.config import INT64_MAX
 from kcore import inspect
-from kcore.errors import CoreError, DamagedRange, DiskFull, StorageFailed
+from kcore.errors import CoreError, DamagedRange, DiskFull, StorageFailed, TooManyFiles
 
 if TYPE_CHECKING:
     from kbroker.base.clock import Clock
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from kcore._native.swap import Swap
 
 logger = logging.getLogger(__name__)
+
+# What a disk or a process runs out of comes back.
+_PASSING_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 Key = tuple[bytes, int]
 
@@ -330,8 +333,8 @@ class LogCleaner:
         """What goes away by itself is tried again after the backoff; bytes do not heal."""
         if partition.deleted:
             return
-        passing = isinstance(error, DiskFull | MemoryError) or (
-            isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        passing = isinstance(error, DiskFull | TooManyFiles | MemoryError) or (
+            isinstance(error, OSError) and error.errno in _PASSING_ERRNOS
         )
         if passing:
             logger.warning("%s-%d: compaction: %s", partition.topic, partition.index, error)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from kbroker.log.cleaner import LogCleaner
 from kbroker.log.compaction import NOT_CLEANED
+from kbroker.log.open_files import OpenFiles
 from kcore.errors import CoreError
 from kcore.files import names
 from kcore.files.atomic import remove_if_exists
@@ -49,6 +50,7 @@ class Housekeeping:
         "_stored",
         "_storing",
         "cleaner",
+        "open_files",
         "tick_ns",
     )
 
@@ -67,6 +69,7 @@ class Housekeeping:
         self._doom_count = 0
         self._stored: dict[str, Offsets] = {}
         self._storing = threading.Lock()
+        self.open_files = OpenFiles()
         self.cleaner = LogCleaner(
             settings,
             clock,
@@ -105,6 +108,7 @@ class Housekeeping:
             self._checkpoint_at_ms = now_ms + self._settings.log_flush_offset_checkpoint_interval_ms
             self._manager.submit(self.store_checkpoints)
         self.cleaner.tick(wall_ms, now_ms)
+        self.open_files.look(self._manager.all, self._manager.submit)
         self._watch_space()
 
     def _keep_house(self, partition: PartitionLog, wall_ms: int) -> None:

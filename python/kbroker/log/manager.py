@@ -33,6 +33,7 @@ from kbroker.log.config import PartitionConfig
 from kbroker.log.host import DiskState, PartitionHost
 from kbroker.log.housekeeping import Housekeeping, Offsets
 from kbroker.log.partition_log import PartitionLog
+from kbroker.log.whole_disk import MANY, WholeDisk, close_partitions
 from kcore.errors import CoreError, IndexCorrupt
 from kcore.files import names
 from kcore.files.atomic import sync_dir, write_atomic, write_new
@@ -73,7 +74,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POOL_THREADS = 2
-CLOSE_THREADS = 16
 
 
 class LogManager:
@@ -110,6 +110,7 @@ class LogManager:
         self._dirs_unsynced = False
         self._dir_lock = threading.Lock()
         self._flush_queue: dict[PartitionLog, None] = {}
+        self.whole_disk: WholeDisk | None = None  # where one call can sync all of it
         self.disk = DiskState()
         self._host = PartitionHost(
             clock_ms=clock.wall_ms,
@@ -129,6 +130,8 @@ class LogManager:
     def open_all(self, image: ClusterImage) -> None:
         """Opens every partition this node has in the image, in parallel, recovering those that
         need it. Blocks; may run in any thread while nothing else uses the manager."""
+        if self.data_dir is not None:
+            self.whole_disk = WholeDisk.open(self.data_dir)
         clean, recovery_points, log_starts, cleaned = self._load_checkpoints()
         found = self._scan_data_dir()
         jobs: list[Callable[[], PartitionLog]] = []
@@ -292,14 +295,11 @@ class LogManager:
         clean = not self.disk.failure
         if self._own_pool:
             self._pool.shutdown(wait=True)
-        # More threads than the pool's: syncs that wait together share the journal's commits.
-        with ThreadPoolExecutor(CLOSE_THREADS, "kcore-close") as pool:
-            futures = [pool.submit(partition.close) for partition in self.by_name.values()]
-        for partition, future in zip(self.by_name.values(), futures, strict=True):
-            failed = future.exception()
-            if failed is not None:
-                clean = False
-                logger.error("%s-%d: close: %s", partition.topic, partition.index, failed)
+        for path, failed in close_partitions(list(self.by_name.values()), self.whole_disk):
+            clean = False
+            logger.error("%s: close: %s", path, failed)
+        if self.whole_disk is not None:
+            self.whole_disk.close()
         # After an `open_all` that failed half way, what is on the disk is all there is to know.
         if self.data_dir is not None and self._opened:
             try:
@@ -422,12 +422,33 @@ class LogManager:
         queue, self._flush_queue = self._flush_queue, {}
         if self._closed:
             return
+        many = [partition for partition in queue if not partition.waits_for_flush]
+        if self.whole_disk is not None and len(many) > MANY:
+            for partition in many:
+                partition.flush_in_flight = True
+                del queue[partition]
+            self.submit(lambda: self._flush_many(many))
         for partition in queue:
             partition.flush_in_flight = True
             self.submit(lambda partition=partition: self._flush(partition))  # type: ignore[misc]
 
+    def _flush_many(self, partitions: Sequence[PartitionLog]) -> None:
+        """In a pool thread."""
+        failure = ""
+        if not self._closed and self.whole_disk is not None:
+            failure = self.whole_disk.flush([partition.log for partition in partitions])
+
+        def flushed() -> None:
+            for partition in partitions:
+                self._flushed(partition, failure)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.post(flushed)
+
     def _flush(self, partition: PartitionLog) -> None:
         """In a pool thread."""
+        if self._closed:
+            return  # `close` does it
         failure = ""
         try:
             with self._dir_lock:  # whoever flushes meanwhile waits for the directory too

@@ -14,6 +14,7 @@ from kcore.errors import (
     InvalidRecord,
     LimitExceeded,
     StorageFailed,
+    TooManyFiles,
     UnsupportedCodec,
 )
 
@@ -87,6 +88,7 @@ _CODES: tuple[tuple[type[CoreError], int], ...] = (
     (LimitExceeded, errors.MESSAGE_TOO_LARGE),
     (UnsupportedCodec, errors.UNSUPPORTED_COMPRESSION_TYPE),
     (DiskFull, errors.KAFKA_STORAGE_ERROR),
+    (TooManyFiles, errors.KAFKA_STORAGE_ERROR),
     (StorageFailed, errors.KAFKA_STORAGE_ERROR),
     (ClosedError, errors.NOT_LEADER_OR_FOLLOWER),
 )

@@ -31,7 +31,7 @@ from kbroker.log.states import PartitionStates, store_snapshot
 from kcore import BatchInfo, Log, LogConfig, inspect
 from kcore._native.leader import LeaderRules, append_produced
 from kcore._native.replica import Replica
-from kcore.errors import CoreError, DiskFull, OffsetOutOfRange, StorageFailed
+from kcore.errors import CoreError, DiskFull, OffsetOutOfRange, StorageFailed, TooManyFiles
 
 if TYPE_CHECKING:
     from kcore import FetchSpan, TimestampOffset
@@ -143,6 +143,7 @@ class PartitionLog(Replica):
             path=dir_path,
             leader_epoch=leader_epoch,
         )
+        log.rest(used_too=True)  # a node may have more partitions than it may open files
         if partition._sync and log.flushed_offset < log.next_offset:
             host.request_flush(partition)
         return partition
@@ -222,7 +223,6 @@ class PartitionLog(Replica):
         )  # fmt: skip
 
     def append_marker(self, batch: bytes | bytearray, *, now_ms: int) -> AppendOutcome:
-        """Appends a control batch of a transaction coordinator."""
         if self._host.disk.refuses or self.failure:
             return refused(errors.KAFKA_STORAGE_ERROR, self.refuses)
         data = bytearray(batch)  # stamped in place
@@ -289,6 +289,11 @@ class PartitionLog(Replica):
             path, entries = due
             self._host.submit(lambda: store_snapshot(path, entries))
 
+    @property
+    def touched(self) -> bool:
+        """Whether there may be something to sync."""
+        return not self.log.recovery.clean or self.log.next_offset != self._opened_offset
+
     # Refusals
 
     @property
@@ -300,8 +305,8 @@ class PartitionLog(Replica):
     def _refused_by_engine(self, error: CoreError) -> AppendOutcome:
         if isinstance(error, StorageFailed):
             self.fail(str(error))
-        elif isinstance(error, DiskFull):
-            # This append only: the next one may fit, and freed space helps without a restart.
+        elif isinstance(error, DiskFull | TooManyFiles):
+            # This append only: the next one may fit, and what is freed helps without a restart.
             logger.warning("%s-%d: %s", self.topic, self.index, error)
         return refused_by_engine(error)
 
@@ -311,7 +316,6 @@ class PartitionLog(Replica):
         self.log.flush()  # in a pool thread; CoreError or OSError when the disk refuses
 
     def on_flushed(self) -> None:
-        """On the loop, after `flush_now` returned."""
         if not self._sync:
             return
         flushed_offset = self.log.flushed_offset
@@ -439,11 +443,8 @@ class PartitionLog(Replica):
         self._stable_follows = first_open_offset == NO_OFFSET and txns.settled
         self.last_stable_offset = max(stable, min(self.log.log_start_offset, self.high_watermark))
 
-    # Housekeeping
-
     def apply_retention(self, now_ms: int) -> int:
-        """Drops the segments that may go and returns how many; their renamed files are in
-        `doomed_paths` for the caller to remove."""
+        """Drops the segments that may go; how many. Their renamed files are in `doomed_paths`."""
         config = self.config
         log = self.log
         if not (config.deletes or log.log_start_offset):
@@ -481,11 +482,11 @@ class PartitionLog(Replica):
     def expire_producers(self, now_ms: int) -> int:
         return self._producers.expire(now_ms, self._host.producer_expiration_ms)
 
-    def close(self) -> None:
-        """Notes the producers, trims, syncs (what was written to) and closes. Idempotent."""
+    def close(self, *, sync: bool = True) -> None:
+        """Notes the producers, trims, syncs if `touched` and closes. Idempotent. Without `sync` the
+        caller sets `closed_durable` once it is."""
         due = self.states.take_snapshot(self.log.next_offset)
         if due is not None:
             store_snapshot(*due)
-        untouched = self.log.recovery.clean and self.log.next_offset == self._opened_offset
-        self.log.close(sync=not untouched)
-        self.closed_durable = True
+        self.log.close(sync=sync and self.touched)
+        self.closed_durable = sync
