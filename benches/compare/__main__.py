@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -50,6 +51,7 @@ from benches.compare.model import Cell  # noqa: E402
 from benches.compare.run import DRIVERS, Run, load_driver  # noqa: E402
 
 AXES = tuple(report.AXES)
+SCRATCH_BYTES = 20_000_000_000
 OUT = ROOT / ".benchmarks" / "compare"
 
 
@@ -150,6 +152,8 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="kcore-compare-", dir=options.scratch) as scratch:
         strays.watch_folder(Path(scratch))
+        if (free := shutil.disk_usage(scratch).free) < SCRATCH_BYTES:
+            console.print(f"only {free / 1e9:.0f} GB free in {scratch}: --scratch DIR has more?")
         contenders, missing = gather(options.contenders.split(","), Path(scratch))
         for name, reason in missing.items():
             console.print(f"without {name}: {reason}")
