@@ -23,8 +23,9 @@ from kcore._native.cursor cimport Cursor, cursor_over
 from kcore._native.endian cimport load_i16, load_i32
 from kcore._native.layout cimport *
 from kcore._native.records cimport (
-    RECORD_FIELDS, RECORD_OFFSET_DELTA, RECORD_OK, RECORD_TRAILING, Pin, RecordStatus, RecordView,
-    raise_record_status, record_headers_check, record_next, section_of, timestamp_at,
+    RECORD_FIELDS, RECORD_OFFSET_DELTA, RECORD_OK, RECORD_TRAILING, Fill, Pin, RecordStatus,
+    RecordView, kcore_fill_run, raise_record_status, record_headers_check, record_in_steps,
+    record_next, section_of, timestamp_at,
 )
 
 from kcore._native.codecs import budget_for
@@ -33,13 +34,6 @@ from kcore.types import ControlMarker
 
 cdef enum:
     NOGIL_BYTES_MIN = 128 * 1024  # about 10 us of work: now other threads gain from the GIL
-
-# Where the next record goes.
-cdef struct Fill:
-    int64_t* offsets
-    int64_t* timestamps
-    int64_t* keys      # start, end; -1, -1: null
-    int64_t* values
 
 
 # --------------------------------------------------------------------- public
@@ -258,10 +252,17 @@ cdef RecordStatus _fill_section(
     cdef Cursor c = cursor_over(s.start, s.size)
     cdef RecordView r
     cdef RecordStatus status
-    cdef int32_t i
+    cdef int32_t i = 0, count = s.h.record_count
     cdef bint append_time = s.h.attributes & ATTR_APPEND_TIME
-    for i in range(s.h.record_count):
-        status = record_next(&c, &r)
+    cdef int64_t timestamp = s.h.max_timestamp if append_time else s.h.base_timestamp
+    while True:
+        i += kcore_fill_run(
+            &c.p, c.end, base, count - i, s.h.base_offset, s.h.last_offset_delta, timestamp,
+            not append_time, fill
+        )
+        if i == count:
+            break
+        status = record_in_steps(&c, &r)
         if status == RECORD_OK and r.header_count:
             status = record_headers_check(&r)
         if status == RECORD_OK and <uint32_t>r.offset_delta > <uint32_t>s.h.last_offset_delta:
@@ -269,11 +270,9 @@ cdef RecordStatus _fill_section(
         if status != RECORD_OK:
             index[0] = i
             return status
+        i += 1
         fill.offsets[0] = s.h.base_offset + r.offset_delta
-        if append_time:
-            fill.timestamps[0] = s.h.max_timestamp
-        else:
-            fill.timestamps[0] = timestamp_at(s.h.base_timestamp, r.timestamp_delta)
+        fill.timestamps[0] = timestamp_at(timestamp, 0 if append_time else r.timestamp_delta)
         fill.keys[0] = r.key - base if r.key_size >= 0 else -1
         fill.keys[1] = fill.keys[0] + r.key_size if r.key_size >= 0 else -1
         fill.values[0] = r.value - base if r.value_size >= 0 else -1

@@ -32,7 +32,20 @@ cdef extern from "walk.h" nogil:
         int32_t key_size          # -1: null
         int32_t value_size        # -1: null
         int32_t header_count
-    bint kcore_record_quick(const uint8_t** at, const uint8_t* end, RecordView* r)
+    ctypedef struct Fill "kcore_fill":  # where the next record's columns go
+        int64_t* offsets
+        int64_t* timestamps
+        int64_t* keys      # start, end; -1, -1: null
+        int64_t* values
+    const uint8_t* kcore_record_quick(const uint8_t* p, const uint8_t* end, RecordView* r)
+    bint kcore_headers_fit(const RecordView* r)
+    int32_t kcore_fill_run(
+        const uint8_t** at, const uint8_t* end, const uint8_t* base, int32_t count,
+        int64_t base_offset, int32_t offset_delta_max, int64_t timestamp, bint with_delta, Fill* to
+    )
+    int32_t kcore_check_run(
+        const uint8_t** at, const uint8_t* end, int32_t index, int32_t count, bint need_keys
+    )
 
 
 cdef inline RecordStatus _sized(Cursor* c, const uint8_t** p, int32_t* size) noexcept nogil:
@@ -47,12 +60,14 @@ cdef inline RecordStatus _sized(Cursor* c, const uint8_t** p, int32_t* size) noe
 
 cdef inline RecordStatus record_next(Cursor* c, RecordView* r) noexcept nogil:
     """The next record; advances past it. The headers themselves are not looked at."""
-    if kcore_record_quick(&c.p, c.end, r):
-        return RECORD_OK
-    return _record_in_steps(c, r)
+    cdef const uint8_t* behind = kcore_record_quick(c.p, c.end, r)
+    if behind == NULL:
+        return record_in_steps(c, r)
+    c.p = behind
+    return RECORD_OK
 
 
-cdef inline RecordStatus _record_in_steps(Cursor* c, RecordView* r) noexcept nogil:
+cdef inline RecordStatus record_in_steps(Cursor* c, RecordView* r) noexcept nogil:
     cdef Cursor body = c[0]
     cdef int32_t length
     cdef int8_t attributes
@@ -102,7 +117,7 @@ cdef inline RecordStatus record_headers_check(const RecordView* r) noexcept nogi
     cdef const uint8_t* part
     cdef int32_t key_size, value_size, i
     cdef RecordStatus status
-    if r.header_count == 0:
+    if r.header_count == 0 or kcore_headers_fit(r):
         return RECORD_OK
     c.p = r.headers
     c.end = r.end

@@ -217,9 +217,12 @@ cdef RecordStatus _walk_produced(
     cdef Cursor c = cursor_over(p, size)
     cdef RecordView r
     cdef RecordStatus status
-    cdef int32_t i
-    for i in range(record_count):
-        status = record_next(&c, &r)
+    cdef int32_t i = 0
+    while True:
+        i = kcore_check_run(&c.p, c.end, i, record_count, need_keys)
+        if i == record_count:
+            break
+        status = record_in_steps(&c, &r)
         if status == RECORD_OK and r.header_count:
             status = record_headers_check(&r)
         if status == RECORD_OK and r.offset_delta != i:
@@ -229,6 +232,7 @@ cdef RecordStatus _walk_produced(
         if status != RECORD_OK:
             index[0] = i
             return status
+        i += 1
     return RECORD_OK if c.p == c.end else RECORD_TRAILING
 
 

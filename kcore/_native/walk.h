@@ -1,15 +1,18 @@
 /* The shape of a decoded record, and the quick way to decode one.
  *
- * The quick way knows the records that nearly all are: no headers, no number longer than three
- * bytes, 32 bytes of room behind its start. It asks for that room once instead of at every byte.
- * Whatever else it meets, broken or only rare, it leaves to record_next (records.pxd), which
- * checks every step and names the fault.
+ * The quick way knows the records that nearly all are: no number longer than three bytes, fewer
+ * than 64 headers, 32 bytes of room behind its start. It asks for that room once instead of at
+ * every byte. Whatever else it meets, broken or only rare, it leaves to the steps of record_next
+ * (records.pxd), which check every one and name the fault. The runs below do the same for as many
+ * records as they can: what they know of a record stays in registers.
  */
 #ifndef KCORE_WALK_H
 #define KCORE_WALK_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "layout.h"
 
 typedef struct {
     int64_t timestamp_delta;
@@ -23,67 +26,162 @@ typedef struct {
     int32_t header_count;
 } kcore_record;
 
+/* Where the next record's columns go. */
+typedef struct {
+    int64_t *offsets;
+    int64_t *timestamps;
+    int64_t *keys; /* start, end; -1, -1: null */
+    int64_t *values;
+} kcore_fill;
+
 #define KCORE_INLINE static inline __attribute__((always_inline))
 
-/* A zigzag number of at most three bytes at *p, which must be there; 0 if it is longer. */
-KCORE_INLINE int kcore_quick_number(const uint8_t **p, int32_t *value) {
-    const uint8_t *q = *p;
-    uint32_t v = q[0];
+/* A number of at most three bytes at p, which must be there, still zigzag; NULL: it is longer. */
+KCORE_INLINE const uint8_t *kcore_quick_number(const uint8_t *p, uint32_t *value) {
+    uint32_t v = p[0];
     if (v < 0x80) {
-        *p = q + 1;
-    } else if (q[1] < 0x80) {
-        v = (v & 0x7f) | (uint32_t)q[1] << 7;
-        *p = q + 2;
-    } else if (q[2] < 0x80) {
-        v = (v & 0x7f) | (uint32_t)(q[1] & 0x7f) << 7 | (uint32_t)q[2] << 14;
-        *p = q + 3;
-    } else {
-        return 0;
+        *value = v;
+        return p + 1;
     }
-    *value = (int32_t)((v >> 1) ^ (0u - (v & 1)));
-    return 1;
+    uint32_t next = p[1];
+    v = (v & 0x7f) | (next & 0x7f) << 7;
+    if (next < 0x80) {
+        *value = v;
+        return p + 2;
+    }
+    if (p[2] >= 0x80)
+        return NULL;
+    *value = v | (uint32_t)p[2] << 14;
+    return p + 3;
 }
 
-/* Decodes the record at *p and advances, or returns 0 and changes nothing that counts. */
-KCORE_INLINE int kcore_record_quick(const uint8_t **at, const uint8_t *end, kcore_record *r) {
-    const uint8_t *p = *at;
-    int32_t length, delta;
-    if (end - p < 32 || !kcore_quick_number(&p, &length) || length < 0 || length > end - p)
-        return 0;
-    const uint8_t *stop = p + length;
+/* Decodes the record at p and returns the position behind it, or NULL. Of headers only the count
+ * is looked at. An odd zigzag number is negative. */
+KCORE_INLINE const uint8_t *kcore_record_quick(const uint8_t *p, const uint8_t *end,
+                                               kcore_record *r) {
+    uint32_t v;
+    if (end - p < 32 || (p = kcore_quick_number(p, &v)) == NULL || v & 1 ||
+        (ptrdiff_t)(v >> 1) > end - p)
+        return NULL;
+    const uint8_t *stop = p + (v >> 1);
     p += 1; /* attributes: none are defined */
-    /* At most 3 + 1 + 3 + 3 + 3 bytes so far: within the 32. */
-    if (!kcore_quick_number(&p, &delta) || !kcore_quick_number(&p, &r->offset_delta) ||
-        !kcore_quick_number(&p, &r->key_size))
-        return 0;
-    r->timestamp_delta = delta;
-    r->key = NULL;
-    if (r->key_size >= 0) {
-        r->key = p;
+    /* At most 3 + 1 + 3 + 3 + 3 bytes so far, and 3 for the size of a value without a key: within
+     * the 32. */
+    if ((p = kcore_quick_number(p, &v)) == NULL)
+        return NULL;
+    r->timestamp_delta = (int32_t)((v >> 1) ^ (0u - (v & 1)));
+    if ((p = kcore_quick_number(p, &v)) == NULL || v & 1)
+        return NULL;
+    r->offset_delta = (int32_t)(v >> 1);
+    if (*p == 1) {
+        r->key = NULL;
+        r->key_size = -1;
+        p += 1;
+    } else {
         /* Behind the key lie a value size and a header count. */
-        if (stop - p < 4 || r->key_size > stop - p - 4)
-            return 0;
-        p += r->key_size;
-    } else if (r->key_size != -1) {
-        return 0;
+        if ((p = kcore_quick_number(p, &v)) == NULL || v & 1 || stop - p < 4 ||
+            (ptrdiff_t)(v >> 1) > stop - p - 4)
+            return NULL;
+        r->key = p;
+        r->key_size = (int32_t)(v >> 1);
+        p += v >> 1;
     }
-    if (!kcore_quick_number(&p, &r->value_size))
-        return 0;
-    r->value = NULL;
-    if (r->value_size >= 0) {
+    if (*p == 1) {
+        r->value = NULL;
+        r->value_size = -1;
+        p += 1;
+    } else {
+        if ((p = kcore_quick_number(p, &v)) == NULL || v & 1 || (ptrdiff_t)(v >> 1) >= stop - p)
+            return NULL;
         r->value = p;
-        if (p >= stop || r->value_size > stop - p - 1)
-            return 0;
-        p += r->value_size;
-    } else if (r->value_size != -1) {
-        return 0;
+        r->value_size = (int32_t)(v >> 1);
+        p += v >> 1;
     }
-    if (p + 1 != stop || p[0] != 0)
-        return 0;
-    r->header_count = 0;
-    r->headers = r->end = stop;
-    *at = stop;
-    return 1;
+    if (p >= stop)
+        return NULL;
+    uint32_t count = *p++;
+    if (count == 0) {
+        if (p != stop)
+            return NULL;
+    } else if (count & 0x81 || (ptrdiff_t)(count >> 1) > (stop - p) / HEADER_BYTES_MIN) {
+        return NULL;
+    }
+    r->header_count = (int32_t)(count >> 1);
+    r->headers = p;
+    r->end = stop;
+    return stop;
+}
+
+/* Whether every header lies inside the record, has a key, and the last one ends it. 0 also for
+ * headers that are only rare: a key of 64 bytes, a value whose size takes three. */
+KCORE_INLINE int kcore_headers_fit(const kcore_record *r) {
+    const uint8_t *p = r->headers, *stop = r->end;
+    for (int32_t i = 0; i < r->header_count; i++) {
+        if (stop - p < HEADER_BYTES_MIN || p[0] & 0x81 || (ptrdiff_t)(p[0] >> 1) > stop - p - 2)
+            return 0;
+        p += 1 + (p[0] >> 1);
+        uint32_t v = *p++;
+        if (v == 1) /* null */
+            continue;
+        if (v >= 0x80) {
+            if (p == stop || *p >= 0x80)
+                return 0;
+            v = (v & 0x7f) | (uint32_t)*p++ << 7;
+        }
+        if (v & 1 || (ptrdiff_t)(v >> 1) > stop - p)
+            return 0;
+        p += v >> 1;
+    }
+    return p == stop;
+}
+
+/* Writes records to the columns, up to `count` or the first that is not quick or not within the
+ * batch (`offset_delta_max`), and returns how many. Bounds are distances from `base`. Timestamps
+ * are `timestamp` plus the record's delta, or `timestamp` alone. */
+static inline int32_t kcore_fill_run(const uint8_t **at, const uint8_t *end, const uint8_t *base,
+                                     int32_t count, int64_t base_offset, int32_t offset_delta_max,
+                                     int64_t timestamp, int with_delta, kcore_fill *to) {
+    const uint8_t *p = *at, *next;
+    const uint64_t delta_mask = with_delta ? ~(uint64_t)0 : 0;
+    kcore_fill fill = *to;
+    kcore_record r;
+    int32_t i;
+    for (i = 0; i < count; i++) {
+        next = kcore_record_quick(p, end, &r);
+        if (next == NULL || r.offset_delta > offset_delta_max ||
+            (r.header_count && !kcore_headers_fit(&r)))
+            break;
+        p = next;
+        *fill.offsets++ = base_offset + r.offset_delta;
+        *fill.timestamps++ =
+            (int64_t)((uint64_t)timestamp + ((uint64_t)r.timestamp_delta & delta_mask));
+        fill.keys[0] = r.key_size < 0 ? -1 : r.key - base;
+        fill.keys[1] = r.key_size < 0 ? -1 : r.key - base + r.key_size;
+        fill.values[0] = r.value_size < 0 ? -1 : r.value - base;
+        fill.values[1] = r.value_size < 0 ? -1 : r.value - base + r.value_size;
+        fill.keys += 2;
+        fill.values += 2;
+    }
+    *at = p;
+    *to = fill;
+    return i;
+}
+
+/* Walks records of a produced batch from the one at `index` on, up to `count` or the first that is
+ * not quick or not as it must be, and returns the index of that. */
+static inline int32_t kcore_check_run(const uint8_t **at, const uint8_t *end, int32_t index,
+                                      int32_t count, int need_keys) {
+    const uint8_t *p = *at, *next;
+    kcore_record r;
+    for (; index < count; index++) {
+        next = kcore_record_quick(p, end, &r);
+        if (next == NULL || r.offset_delta != index || (need_keys && r.key_size < 0) ||
+            (r.header_count && !kcore_headers_fit(&r)))
+            break;
+        p = next;
+    }
+    *at = p;
+    return index;
 }
 
 #endif

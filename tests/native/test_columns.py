@@ -12,6 +12,7 @@ import kcore
 from kcore import ControlMarker, CorruptBatch, LimitExceeded, limits
 from kcore._native import codecs, columns
 from tests.ref.batch import Record, assemble, encode, encode_record
+from tests.ref.batch import decode as reference_decode
 
 RECORDS = [
     Record(10, 1000, b"k", b"value"),
@@ -152,3 +153,40 @@ def test_native_names() -> None:
     assert columns.decode is kcore.decode
     with pytest.raises(TypeError, match=r"kcore\.decode"):
         columns.Columns()
+
+
+SHAPES = [
+    Record(0, 1000, b"key", b"v" * 70, [("name", b"value"), ("", None), ("n", b"")]),
+    Record(1, 1001, None, b"w" * 20),
+    Record(2, 999, b"k" * 66, None, [("h" * 3, b"x" * 70)]),
+    Record(3, 1000, b"", b"", [("last", None)]),
+    Record(4, 1000, None, b"room " * 10),
+]
+
+
+def test_every_changed_byte_is_taken_or_refused_as_the_reference_does() -> None:
+    """Quick walks (records, and headers) and the steps behind them draw the same line."""
+    good = encode(SHAPES)
+    refused = 0
+    for pos in range(61, len(good)):
+        for value in {0, 1, 2, 3, 127, 128, 129, 255, good[pos] ^ 128, *_beside(good[pos])}:
+            section = good[61:pos] + bytes([value]) + good[pos + 1 :]
+            data = assemble(
+                section, count=len(SHAPES), base_timestamp=1000, max_timestamp=1001,
+                last_offset_delta=5,
+            )  # fmt: skip
+            try:
+                records = reference_decode(data)
+            except ValueError:
+                refused += 1
+                for read in (kcore.decode, lambda d: list(kcore.records(d))):
+                    with pytest.raises(CorruptBatch):
+                        read(data)
+                continue
+            assert rows(data) == expected(records)
+            assert [r.headers for r in kcore.records(data)] == [r.headers for r in records]
+    assert refused > 300
+
+
+def _beside(byte: int) -> tuple[int, int, int, int]:
+    return (byte - 2) % 256, (byte - 1) % 256, (byte + 1) % 256, (byte + 2) % 256
