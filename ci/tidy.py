@@ -43,7 +43,8 @@ NATIVE_LEVELS: list[set[str]] = [
     {"batch", "writer", "mapping"},
     {"codecs", "batchwalk", "index", "message", "framing", "request", "offset_record"},
     {"records", "segment", "connection"},
-    {"log", "scan", "encoder", "columns", "produce_codec", "fetch_codec", "keymap"},
+    {"log", "scan", "encoder", "columns", "produce_codec", "fetch_codec", "keymap"}
+    | {"offset_commit"},
     {"compact", "swap", "replica", "leader"},
     {"fetch_reader"},
 ]
@@ -53,9 +54,13 @@ FILES_FAMILY = {
 }  # fmt: skip
 WIRE_FAMILY = {
     "produce_codec", "fetch_codec", "message", "framing", "offset_record", "fetch_reader",
+    "offset_commit",
 }  # fmt: skip
 # Wire units that others may stand on, and who may.
-WIRE_BASES = {"message": None, "framing": {"connection"}, "fetch_codec": {"fetch_reader"}}
+WIRE_BASES = {
+    "message": None, "framing": {"connection"}, "fetch_codec": {"fetch_reader"},
+    "offset_record": {"offset_commit"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -97,13 +97,6 @@ cdef class OffsetCommitValue:
         ("topic_id", "uuid", (4, 4), None, (0, 4), ZERO_ID),
     )
 
-    cdef readonly int64_t offset
-    cdef readonly int64_t commit_timestamp
-    cdef readonly int64_t expire_timestamp
-    cdef readonly str metadata
-    cdef readonly bytes topic_id
-    cdef readonly int32_t leader_epoch
-
     def __init__(
         self, *, int64_t offset=0, int32_t leader_epoch=-1, str metadata not None="",
         int64_t commit_timestamp=0, int64_t expire_timestamp=-1, bytes topic_id not None=ZERO_ID,
@@ -154,6 +147,21 @@ cdef class OffsetCommitValue:
         if expires:
             store_i64(p + 8, self.expire_timestamp)
         return data
+
+
+cdef OffsetCommitValue new_value(
+    int64_t offset, int32_t leader_epoch, str metadata, int64_t commit_timestamp,
+    int64_t expire_timestamp,
+):
+    """One of ours, which has no topic id."""
+    cdef OffsetCommitValue value = OffsetCommitValue.__new__(OffsetCommitValue)
+    value.offset = offset
+    value.leader_epoch = leader_epoch
+    value.metadata = metadata
+    value.commit_timestamp = commit_timestamp
+    value.expire_timestamp = expire_timestamp
+    value.topic_id = ZERO_ID
+    return value
 
 
 cdef const char* _text(str text, Py_ssize_t* size, object field) except NULL:

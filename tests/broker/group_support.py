@@ -13,6 +13,7 @@ from kbroker.broker import registry
 from kbroker.broker.context import ANONYMOUS, RequestContext
 from kbroker.coord.result import Answer
 from kbroker.wire import messages
+from kbroker.wire.header import response_header
 
 from tests.coord.group_kit import GroupKit
 
@@ -35,6 +36,11 @@ class Groups:
     def __init__(self, kit: GroupKit) -> None:
         self._kit = kit
         self.refuses = 0
+
+    def run(self, group_id: str, op: Callable[[Any], Any]) -> Any:
+        self._check()
+        answer = self._kit.write(op)
+        return answer.result() if answer.done else answer
 
     async def write(self, group_id: str, op: Callable[[Any], Any]) -> Any:
         self._check()
@@ -62,12 +68,23 @@ class Waiting:
         self._work = work
 
     def answer(self) -> Any:
+        if not hasattr(self._work, "send"):
+            return self._read(self._work)
         try:
             self._work.send(None)
         except StopIteration as done:
-            response = messages.encode_response(self._key, self._version, done.value)
-            return messages.decode_response(self._key, self._version, memoryview(response), 0)
+            return self._read(done.value)
         return None
+
+    def _read(self, given: Any) -> Any:
+        """Of a message, or of the buffers of a whole frame."""
+        if isinstance(given, list):
+            frame, pos = b"".join(given), len(response_header(self._key, self._version, 7)) + 4
+            assert frame[4:8] == (7).to_bytes(4, "big")
+            assert int.from_bytes(frame[:4], "big") == len(frame) - 4
+        else:
+            frame, pos = messages.encode_response(self._key, self._version, given), 0
+        return messages.decode_response(self._key, self._version, memoryview(frame), pos)
 
 
 class Edge:
@@ -82,6 +99,9 @@ class Edge:
         session: Any = SimpleNamespace(peer="10.1.2.3")
         ctx = RequestContext(key, version, 7, "me", session, self.services, ANONYMOUS, "P", 0)
         body = messages.encode_request(key, version, request)
+        if api.raw:
+            frame = memoryview(bytearray(b"header" + body))
+            return Waiting(key, version, api.handler(ctx, frame, len(b"header")))
         decoded = messages.decode_request(key, version, memoryview(body), 0)
         return Waiting(key, version, api.handler(ctx, decoded))
 

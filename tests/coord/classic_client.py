@@ -143,7 +143,7 @@ class ClassicClient:
             member_id=self.member_id,
             group_instance_id=self.instance,
         )
-        answer = self.kit.write(lambda shard: op_heartbeat(shard, self.caller, request))
+        answer = self.kit.write(lambda shard: op_heartbeat(shard, request))
         if answer.error is not None:
             return answer.error.code
         return int(answer.result().error_code)

@@ -38,6 +38,7 @@ from kbroker.wire.schema.offset_commit import (
 )
 from kbroker.wire.schema.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
 
+from tests.coord.commits import parsed, told
 from tests.coord.memory_log import MemoryLog
 
 INDEX = 7
@@ -199,19 +200,19 @@ class GroupKit:
             committed_leader_epoch=leader_epoch,
         )  # fmt: skip
         known = self.image.topics.get(topic)
+        named = OffsetCommitRequestTopic(partitions=[part])
+        if version >= 10:
+            named.topic_id = known.topic_id if known else bytes(16)
+        else:
+            named.name = topic
         request = OffsetCommitRequest(
             group_id=group_id, generation_id_or_member_epoch=generation, member_id=member_id,
-            group_instance_id=instance_id, retention_time_ms=retention_ms,
-            topics=[
-                OffsetCommitRequestTopic(
-                    name=topic, topic_id=known.topic_id if known else bytes(16), partitions=[part]
-                )
-            ],
+            group_instance_id=instance_id, retention_time_ms=retention_ms, topics=[named],
         )  # fmt: skip
-        return self.write(lambda shard: op_commit(shard, caller(version), request))
+        return self.write(lambda shard: op_commit(shard, parsed(request, version)))
 
     def commit_code(self, offset: int = 1, **fields: Any) -> int:
-        response = self.commit(offset, **fields).result()
+        response = told(self.commit(offset, **fields).result())
         return int(response.topics[0].partitions[0].error_code)
 
     def committed(self, topic: str = "t", partition: int = 0, group_id: str = GROUP) -> int:
@@ -328,7 +329,7 @@ class Member:
             group_id=self.group_id, member_id=self.member_id, group_instance_id=self.instance_id,
             generation_id=self.generation if generation is None else generation,
         )  # fmt: skip
-        return code(self.kit.write(lambda shard: op_heartbeat(shard, caller(4), request)))
+        return code(self.kit.write(lambda shard: op_heartbeat(shard, request)))
 
     def request_leave(self) -> Answer[Any]:
         who = MemberIdentity(member_id=self.member_id, group_instance_id=self.instance_id)

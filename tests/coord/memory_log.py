@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kbroker.base.errors import KafkaError
+from kbroker.coord.result import Bulk
 from kbroker.coord.writer import KeyValue
+
+from kcore import records
 
 
 class MemoryLog:
@@ -26,6 +29,11 @@ class MemoryLog:
         if not self.holds:
             self.high_watermarks[index] = self.next_offset(index)
         return self.next_offset(index)
+
+    def append_bulk(self, index: int, bulk: Bulk, now_ms: int) -> int:
+        batch = [(r.key, r.value) for r in records(bulk.encode_batch(1 << 20))]
+        assert len(batch) == len(bulk)
+        return self.append(index, batch, now_ms)
 
     def next_offset(self, index: int) -> int:
         return sum(len(batch) for batch in self.batches.get(index, ()))

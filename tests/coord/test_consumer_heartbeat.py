@@ -20,6 +20,7 @@ from kbroker.wire.schema.offset_commit import (
 )
 
 from tests.coord.classic_client import ClassicClient, classic_group
+from tests.coord.commits import parsed, told
 from tests.coord.consumer_kit import (
     INDEX,
     REBALANCE_MS,
@@ -566,7 +567,7 @@ def commit(kit: ConsumerKit, member_id: str, epoch: int, *partitions: int) -> li
             )
         ],
     )
-    response = kit.call(lambda shard: op_commit(shard, Caller("c", "/h", 9), request))
+    response = told(kit.call(lambda shard: op_commit(shard, parsed(request))))
     return [partition.error_code for partition in response.topics[0].partitions]
 
 

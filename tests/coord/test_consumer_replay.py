@@ -19,7 +19,6 @@ from kbroker.base.errors import KafkaError
 from kbroker.coord.group.classic import ClassicGroup, State
 from kbroker.coord.group.consumer.group import ConsumerGroup
 from kbroker.coord.group.consumer.member import pairs
-from kbroker.coord.group.env import Caller
 from kbroker.coord.group.ops.commit import op_commit
 from kbroker.coord.group.ops.delete import op_delete
 from kbroker.coord.group.serde import decode_record
@@ -32,6 +31,7 @@ from kbroker.wire.schema.offset_commit import (
 )
 
 from tests.coord.classic_client import ClassicClient
+from tests.coord.commits import parsed
 from tests.coord.consumer_kit import (
     CALLER,
     INDEX,
@@ -238,7 +238,7 @@ class History:
             generation_id_or_member_epoch=epoch,
             topics=[OffsetCommitRequestTopic(name="t", partitions=[part])],
         )
-        self.kit.call(lambda shard: op_commit(shard, Caller("c", "/h", 9), request))
+        self.kit.call(lambda shard: op_commit(shard, parsed(request)))
 
     def delete(self) -> None:
         self.kit.call(lambda shard: op_delete(shard, CALLER, "g"))

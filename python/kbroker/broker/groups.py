@@ -19,12 +19,13 @@ from kbroker.base import errors
 from kbroker.base.errors import KafkaError
 from kbroker.coord.group.env import Caller, GroupEnv
 from kbroker.coord.partitioner import partition_of
-from kbroker.coord.result import Answer, Result
+from kbroker.coord.result import Answer, Bulk, Result
 from kbroker.coord.runtime import CoordinatorRuntime
 from kbroker.coord.writer import KeyValue
 from kbroker.meta.image import GROUP_TOPIC
-from kcore._native.encoder import encode
-from kcore.errors import CoreError
+from kcore._native.encoder import encode, rebuild
+from kcore.errors import CoreError, LimitExceeded
+from kcore.limits import BATCH_BYTES_MAX
 
 if TYPE_CHECKING:
     from kbroker.base.clock import Clock
@@ -70,7 +71,22 @@ class GroupLog:
             timestamps=now_ms,
             codec=self._codec(),
         )
-        outcome = self.partition(index).append_as_leader(bytearray(batch), now_ms=now_ms)
+        return self._append(self.partition(index), bytearray(batch), now_ms)
+
+    def append_bulk(self, index: int, bulk: Bulk, now_ms: int) -> int:
+        partition = self.partition(index)
+        codec = self._codec()
+        try:
+            if codec == "none":
+                batch = bulk.encode_batch(partition.config.max_message_bytes)
+            else:
+                batch = bytearray(rebuild(bulk.encode_batch(BATCH_BYTES_MAX), codec))
+        except LimitExceeded as error:
+            raise KafkaError(errors.MESSAGE_TOO_LARGE, str(error)) from error
+        return self._append(partition, batch, now_ms)
+
+    def _append(self, partition: PartitionLog, batch: bytearray, now_ms: int) -> int:
+        outcome = partition.append_as_leader(batch, now_ms=now_ms)
         if outcome.error_code:
             raise KafkaError(outcome.error_code, outcome.message)
         return outcome.next_offset
@@ -203,15 +219,20 @@ class GroupService:
                 log.error("%s cannot be created: %s", GROUP_TOPIC, refused)
             self._follow_image()
 
+    def run(self, group_id: str, op: Callable[[GroupShard], Result[R]]) -> R | Answer[R]:
+        """Runs `op` on the group's shard. Its response, or an Answer if it has to wait: for
+        `later`. KafkaError of the operation, of the log, or because the group is not here
+        (NOT_COORDINATOR) or not loaded (COORDINATOR_LOAD_IN_PROGRESS)."""
+        return self.runtime.run(self._index_of(group_id), op)
+
     async def write(self, group_id: str, op: Callable[[GroupShard], Result[R]]) -> R:
-        """Runs `op` on the group's shard; KafkaError of the operation, of the log, or because the
-        group is not here (NOT_COORDINATOR) or not loaded (COORDINATOR_LOAD_IN_PROGRESS)."""
-        answer = self.runtime.write(self._index_of(group_id), op)
-        return answer.result() if answer.done else await _later(answer)
+        """`run`, and its response when it is there."""
+        response = self.runtime.run(self._index_of(group_id), op)
+        return await later(response) if isinstance(response, Answer) else response
 
     async def read(self, group_id: str, op: Callable[[GroupShard], R]) -> R:
         answer = self.runtime.read(self._index_of(group_id), op)
-        return answer.result() if answer.done else await _later(answer)
+        return await later(answer)
 
     async def each(self, op: Callable[[GroupShard], R]) -> list[R]:
         """`op` of every shard that is here. COORDINATOR_LOAD_IN_PROGRESS while one is missing: a
@@ -222,7 +243,7 @@ class GroupService:
         if self.runtime.loading_count:
             raise KafkaError(errors.COORDINATOR_LOAD_IN_PROGRESS)
         answers = [self.runtime.read(index, op) for index, _ in self.runtime.active()]
-        return [a.result() if a.done else await _later(a) for a in answers]
+        return [await later(answer) for answer in answers]
 
     def _index_of(self, group_id: str) -> int:
         topic = self._services.topics.image.topics.get(GROUP_TOPIC)
@@ -279,7 +300,10 @@ def _spans(partition: PartitionLog, end_offset: int) -> Iterator[Any]:
         offset = span.next_offset
 
 
-async def _later(answer: Answer[R]) -> R:
+async def later(answer: Answer[R]) -> R:
+    """The response; raises the error."""
+    if answer.done:
+        return answer.result()
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     answer.when_done(lambda _: None if future.done() else future.set_result(None))
     await future

@@ -10,7 +10,7 @@ HANDLERS: Final = (
     (1, "k01_fetch", 4, 18, 4, True, True),
     (2, "k02_list_offsets", 1, 11, 1, False, False),
     (3, "k03_metadata", 0, 13, 0, True, False),
-    (8, "k08_offset_commit", 2, 10, 2, False, False),
+    (8, "k08_offset_commit", 2, 10, 2, True, False),
     (9, "k09_offset_fetch", 1, 10, 1, False, False),
     (10, "k10_find_coordinator", 0, 6, 0, False, False),
     (11, "k11_join_group", 0, 9, 0, False, False),

@@ -8,7 +8,7 @@ log. The response is told when the high watermark has passed the last record.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from kbroker.base.check import invariant
 from kbroker.base.errors import KafkaError
@@ -21,6 +21,18 @@ class Record(NamedTuple):
 
     key: Any
     value: Any
+
+
+class Bulk(Protocol):
+    """Many records of one kind that were made in one go, and are not objects: for operations that
+    write hundreds. A shard that gives one out replays it (`Shard.replay_bulk`) to what its records,
+    replayed one by one, would make of the state: which is what the next start does."""
+
+    def __len__(self) -> int: ...
+
+    def encode_batch(self, bytes_max: int) -> bytearray:
+        """All of them as one record batch without compression. LimitExceeded."""
+        ...
 
 
 class Answer(Generic[R]):
@@ -79,8 +91,8 @@ class Answer(Generic[R]):
 
 
 class Result(Generic[R]):
-    """`records` to write (may be none), and the `response`: a value, or an Answer that somebody
-    completes later (a member that waits for a rebalance).
+    """`records` to write (may be none; or a `bulk` of them), and the `response`: a value, or an
+    Answer that somebody completes later (a member that waits for a rebalance).
 
     `applied()` runs when the records are in the log and replayed; `committed()` when the high
     watermark has passed them: that is when others who waited for this write may be answered.
@@ -88,19 +100,21 @@ class Result(Generic[R]):
     not know who else hangs on it. `committed` may still follow.
     """
 
-    __slots__ = ("applied", "committed", "records", "response", "timed_out")
+    __slots__ = ("applied", "bulk", "committed", "records", "response", "timed_out")
 
     def __init__(
         self,
         response: R | Answer[R],
         records: Sequence[Record] = (),
         *,
+        bulk: Bulk | None = None,
         applied: Callable[[], None] | None = None,
         committed: Callable[[], None] | None = None,
         timed_out: Callable[[], None] | None = None,
     ) -> None:
         self.response = response
         self.records = records
+        self.bulk = bulk
         self.applied = applied
         self.committed = committed
         self.timed_out = timed_out

@@ -1,8 +1,9 @@
 """The engine under every coordinator: runs operations of shards and writes what they decide.
 
-    write(index, op):  op(shard) -> Result  ->  replay its records  ->  append them as one batch
+    run(index, op):    op(shard) -> Result  ->  replay its records  ->  append them as one batch
                        ->  applied()  ->  wait for the high watermark  ->  committed(), answer
     read(index, op):   op(shard) -> response  ->  wait until what it may have seen is committed
+    write(index, op):  run, its errors and its response as an Answer in any case
 
 An append that is refused rolls the replayed records back, so that state and log agree after every
 write. A write whose records wait longer than `commit_timeout_ms` below the high watermark is
@@ -176,13 +177,19 @@ class CoordinatorRuntime(Generic[S]):
 
     # Operations
 
+    def run(self, index: int, op: Callable[[S], Result[R]]) -> R | Answer[R]:
+        """Runs `op` now; its response, or an Answer if that has to wait. Raises the KafkaError that
+        `op` or the log raised."""
+        partition, shard = self._active(index)
+        return self._write(index, partition, shard, op(shard))
+
     def write(self, index: int, op: Callable[[S], Result[R]]) -> Answer[R]:
         """Runs `op` now. The answer fails with the KafkaError that `op` or the log raised."""
         try:
-            partition, shard = self._active(index)
-            return self._write(index, partition, shard, op(shard))
+            response = self.run(index, op)
         except KafkaError as refused:
             return Answer.failed(refused)
+        return response if isinstance(response, Answer) else Answer.of(response)
 
     def read(self, index: int, op: Callable[[S], R]) -> Answer[R]:
         """Runs `op`, which must not write, and answers when all that it may have seen is safe: no
@@ -201,19 +208,19 @@ class CoordinatorRuntime(Generic[S]):
 
     def _write(
         self, index: int, partition: _Partition[S], shard: S, result: Result[R]
-    ) -> Answer[R]:
-        records = result.records
+    ) -> R | Answer[R]:
+        writes = bool(result.records) or result.bulk is not None
         next_offset = 0
-        if records:
+        if writes:
             next_offset = partition.written_to = self._append(index, shard, result)
         if result.applied is not None:
             result.applied()
         response = result.response
-        later = response if isinstance(response, Answer) else None
-        if not records or next_offset <= self._writer.high_watermark(index):
+        if not writes or next_offset <= self._writer.high_watermark(index):
             if result.committed is not None:
                 result.committed()
-            return later if later is not None else Answer.of(response)  # type: ignore[arg-type]
+            return response
+        later = response if isinstance(response, Answer) else None
         answer = later if later is not None else Answer()
         entry = _Waiting(
             next_offset,
@@ -228,13 +235,19 @@ class CoordinatorRuntime(Generic[S]):
 
     def _append(self, index: int, shard: S, result: Result[Any]) -> int:
         journal = shard.journal
+        bulk = result.bulk
+        invariant(bulk is None or not result.records, "records are listed or a bulk, not both")
         journal.begin()
         try:
-            encoded = []
-            for record in result.records:
-                shard.replay(record)
-                encoded.append(shard.encode(record))
-            next_offset = self._writer.append(index, encoded, self._clock.wall_ms())
+            if bulk is not None:
+                shard.replay_bulk(bulk)
+                next_offset = self._writer.append_bulk(index, bulk, self._clock.wall_ms())
+            else:
+                encoded = []
+                for record in result.records:
+                    shard.replay(record)
+                    encoded.append(shard.encode(record))
+                next_offset = self._writer.append(index, encoded, self._clock.wall_ms())
         except KafkaError as refused:
             journal.rollback()
             self.failed_writes += 1

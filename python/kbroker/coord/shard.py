@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from kbroker.coord.journal import Journal
-from kbroker.coord.result import Record
+from kbroker.coord.result import Bulk, Record
 from kbroker.coord.timers import Timers
 
 
@@ -23,6 +23,10 @@ class Shard(Protocol):
 
     def replay(self, record: Record) -> None:
         """The only way in which hard state changes, live and while loading."""
+        ...
+
+    def replay_bulk(self, bulk: Bulk) -> None:
+        """`replay` of all its records; only for shards whose operations give such Results."""
         ...
 
     def on_loaded(self) -> None:

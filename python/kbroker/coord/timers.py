@@ -18,8 +18,17 @@ _HUSKS_MAX = 1024
 TimerOp = Callable[[], Any]
 
 
-# When it is due, where its place in the heap is (never later), the number of that place, what runs.
-_Entry = tuple[int, int, int, TimerOp]
+class _Entry:
+    """When it is due, where its place in the heap is (never later), the number of that place, what
+    runs."""
+
+    __slots__ = ("due_ms", "number", "op", "placed_ms")
+
+    def __init__(self, due_ms: int, number: int, op: TimerOp) -> None:
+        self.due_ms = due_ms
+        self.placed_ms = due_ms
+        self.number = number
+        self.op = op
 
 
 class Timers:
@@ -41,20 +50,33 @@ class Timers:
         if self._ready:
             self._ready.pop(key, None)
         entry = self._due.get(key)
-        if entry is not None and entry[1] <= due_ms:
-            self._due[key] = (due_ms, entry[1], entry[2], op)
+        if entry is not None and entry.placed_ms <= due_ms:
+            entry.due_ms = due_ms
+            entry.op = op
             return
         self._place(key, due_ms, op)
         heap = self._heap
         if len(heap) > 2 * len(self._due) + _HUSKS_MAX:
-            heap[:] = [(at_ms, number, key) for key, (_, at_ms, number, _) in self._due.items()]
+            heap[:] = [(entry.placed_ms, entry.number, key) for key, entry in self._due.items()]
             heapq.heapify(heap)
         if heap[0][1] == self._sequence:
             self._on_earlier()
 
+    def put_off(self, key: Hashable, delay_ms: int) -> bool:
+        """What `schedule` with the same operation would do, if `key` has a timer that is not due
+        before: else nothing, and False."""
+        entry = self._due.get(key)
+        if entry is None:
+            return False
+        due_ms = self._clock.monotonic_ms() + delay_ms
+        if entry.placed_ms > due_ms:
+            return False
+        entry.due_ms = due_ms
+        return True
+
     def _place(self, key: Hashable, due_ms: int, op: TimerOp) -> None:
         self._sequence += 1
-        self._due[key] = (due_ms, due_ms, self._sequence, op)
+        self._due[key] = _Entry(due_ms, self._sequence, op)
         heapq.heappush(self._heap, (due_ms, self._sequence, key))
 
     def cancel(self, key: Hashable) -> None:
@@ -89,11 +111,10 @@ class Timers:
         while heap and heap[0][0] <= now_ms:
             _, number, key = heapq.heappop(heap)
             entry = self._due.get(key)
-            if entry is None or entry[2] != number:
+            if entry is None or entry.number != number:
                 continue
-            due_ms, heap_ms, _, op = entry
-            if due_ms > heap_ms:
-                self._place(key, due_ms, op)
+            if entry.due_ms > entry.placed_ms:
+                self._place(key, entry.due_ms, entry.op)
             else:
                 del self._due[key]
-                self._ready[key] = op
+                self._ready[key] = entry.op

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from kbroker.coord.result import Bulk
+
 KeyValue = tuple[bytes, bytes | None]
 
 
@@ -14,6 +16,10 @@ class PartitionWriter(Protocol):
     def append(self, index: int, records: Sequence[KeyValue], now_ms: int) -> int:
         """Appends all of them as one batch; returns the offset after the last. KafkaError, and
         then nothing was appended."""
+        ...
+
+    def append_bulk(self, index: int, bulk: Bulk, now_ms: int) -> int:
+        """`append` of records that encode themselves."""
         ...
 
     def next_offset(self, index: int) -> int: ...

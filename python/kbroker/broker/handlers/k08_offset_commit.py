@@ -9,44 +9,39 @@ on the group and on each topic.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 from kbroker.base.errors import KafkaError
 from kbroker.broker.context import RequestContext
-from kbroker.broker.groups import caller_of
-from kbroker.broker.registry import handles
+from kbroker.broker.groups import later
+from kbroker.broker.registry import handles_raw
 from kbroker.coord.group.ops.commit import op_commit
+from kbroker.coord.result import Answer
 from kbroker.wire import apis
-from kbroker.wire.schema.offset_commit import (
-    OffsetCommitRequest,
-    OffsetCommitResponse,
-    OffsetCommitResponsePartition,
-    OffsetCommitResponseTopic,
-)
+from kcore._native.offset_commit import OffsetCommits, parse_offset_commit
 
 
-@handles(apis.OFFSET_COMMIT, 2, 10)
-async def handle(ctx: RequestContext, req: OffsetCommitRequest) -> OffsetCommitResponse:
-    caller = caller_of(ctx)
+@handles_raw(apis.OFFSET_COMMIT, 2, 10, pipelined=False)
+def handle(
+    ctx: RequestContext, frame: memoryview, pos: int
+) -> list[bytes] | Coroutine[Any, Any, list[bytes]]:
+    commits = parse_offset_commit(frame, pos, ctx.api_version)
     try:
-        return await ctx.services.groups.write(
-            req.group_id, lambda shard: op_commit(shard, caller, req)
-        )
+        told = ctx.services.groups.run(commits.group_id, lambda shard: op_commit(shard, commits))
     except KafkaError as refused:
-        return _refused(req, refused.code)
+        commits.refuse(refused.code)
+    else:
+        if isinstance(told, Answer):
+            return _answer_later(ctx.correlation_id, commits, told)
+    return [commits.encode_answer(ctx.correlation_id)]
 
 
-def _refused(req: OffsetCommitRequest, error_code: int) -> OffsetCommitResponse:
-    return OffsetCommitResponse(
-        topics=[
-            OffsetCommitResponseTopic(
-                name=topic.name,
-                topic_id=topic.topic_id,
-                partitions=[
-                    OffsetCommitResponsePartition(
-                        partition_index=part.partition_index, error_code=error_code
-                    )
-                    for part in topic.partitions
-                ],
-            )
-            for topic in req.topics
-        ]
-    )
+async def _answer_later(
+    correlation_id: int, commits: OffsetCommits, told: Answer[OffsetCommits]
+) -> list[bytes]:
+    try:
+        await later(told)
+    except KafkaError as refused:
+        commits.refuse(refused.code)
+    return [commits.encode_answer(correlation_id)]

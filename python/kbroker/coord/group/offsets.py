@@ -10,11 +10,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kbroker.coord.group.classic import ClassicGroup
 from kbroker.coord.group.schema import OffsetCommitKey, OffsetCommitValue
 from kbroker.coord.journal import Journal
+from kcore._native.offset_commit import OffsetCommits
 
 if TYPE_CHECKING:
     from kbroker.coord.group.shard import GroupShard
@@ -71,6 +72,16 @@ class OffsetTable:
         if self._journal.recording:
             self._journal.note(self._restore, group_id, key, old)
 
+    def put_all(self, commits: OffsetCommits) -> None:
+        """`put` for all of them that were accepted, at least one, in one pass."""
+        group_id = commits.group_id
+        offsets = self._groups.get(group_id)
+        if offsets is None:
+            offsets = self._groups[group_id] = {}
+        undo: list[Any] = []  # key, what it had, key, what it had, ...
+        self.count += commits.put_into(offsets, undo)
+        self._journal.note(self._restore_all, group_id, undo)
+
     def discard(self, group_id: str, topic: str, partition: int) -> None:
         key = topic, partition
         old = self._groups.get(group_id, _NONE).get(key)
@@ -86,6 +97,10 @@ class OffsetTable:
             offsets = self._groups.setdefault(group_id, {})
             self.count += key not in offsets
             offsets[key] = old
+
+    def _restore_all(self, group_id: str, undo: list[Any]) -> None:
+        for i in range(len(undo) - 2, -1, -2):  # the last first: a key may be there twice
+            self._restore(group_id, undo[i], undo[i + 1])
 
     def _remove(self, group_id: str, key: TopicPartition) -> None:
         """A group leaves with its last offset."""
@@ -111,3 +126,10 @@ def replay_offset_commit(
     shard.offsets.put(key.group, key.topic, key.partition, value)
     if group is None:
         shard.groups[key.group] = ClassicGroup(key.group, shard.journal)
+
+
+def replay_commits(shard: GroupShard, commits: OffsetCommits) -> None:
+    """`replay_offset_commit` for each record of a commit."""
+    shard.offsets.put_all(commits)
+    if commits.group_id not in shard.groups:
+        shard.groups[commits.group_id] = ClassicGroup(commits.group_id, shard.journal)

@@ -50,9 +50,9 @@ def heard_of(
     if timeout_ms is None:
         timeout_ms = group.members[member_id].session_timeout_ms
     group_id = group.group_id
-    shard.timers.schedule(
-        (_SESSION, group_id, member_id), timeout_ms, lambda: _expire(shard, group_id, member_id)
-    )
+    key = (_SESSION, group_id, member_id)
+    if not shard.timers.put_off(key, timeout_ms):
+        shard.timers.schedule(key, timeout_ms, lambda: _expire(shard, group_id, member_id))
 
 
 def on_loaded(shard: GroupShard, group: ClassicGroup) -> None:

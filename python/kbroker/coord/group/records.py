@@ -10,7 +10,6 @@ from kbroker.coord.group.schema import (
     GroupMetadataValue,
     MemberMetadata,
     OffsetCommitKey,
-    OffsetCommitValue,
 )
 from kbroker.coord.result import Record
 
@@ -62,27 +61,6 @@ def new_group(group_id: str, now_ms: int) -> Record:
 
 def group_tombstone(group_id: str) -> Record:
     return Record(GroupMetadataKey(group=group_id), None)
-
-
-def offset_commit(
-    group_id: str,
-    topic: str,
-    partition: int,
-    *,
-    offset: int,
-    leader_epoch: int,
-    metadata: str,
-    now_ms: int,
-    expire_timestamp_ms: int,
-) -> Record:
-    value = OffsetCommitValue(
-        offset=offset,
-        leader_epoch=leader_epoch,
-        metadata=metadata,
-        commit_timestamp=now_ms,
-        expire_timestamp=expire_timestamp_ms,
-    )
-    return Record(OffsetCommitKey(group=group_id, topic=topic, partition=partition), value)
 
 
 def offset_tombstone(group_id: str, topic: str, partition: int) -> Record:

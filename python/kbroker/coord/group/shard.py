@@ -17,7 +17,7 @@ from kbroker.coord.group.consumer.group import ConsumerGroup
 from kbroker.coord.group.consumer.replay import KEYS, replay_consumer_group
 from kbroker.coord.group.env import GroupEnv, TopicView
 from kbroker.coord.group.group import Group
-from kbroker.coord.group.offsets import OffsetTable, replay_offset_commit
+from kbroker.coord.group.offsets import OffsetTable, replay_commits, replay_offset_commit
 from kbroker.coord.group.ops import expire
 from kbroker.coord.group.serde import decode_record, encode_record
 from kbroker.coord.journal import Journal, JournaledDict
@@ -43,6 +43,9 @@ class GroupShard:
 
     def replay(self, record: Record) -> None:
         REPLAY[type(record.key)](self, record.key, record.value)
+
+    def replay_bulk(self, bulk: Any) -> None:
+        replay_commits(self, bulk)
 
     def on_loaded(self) -> None:
         """Sessions of the members that were loaded begin now; housekeeping starts."""

@@ -7,15 +7,12 @@ from kbroker.base.errors import KafkaError
 from kbroker.coord.group import bridge, rebalance
 from kbroker.coord.group.classic import ClassicGroup, State
 from kbroker.coord.group.consumer.group import ConsumerGroup
-from kbroker.coord.group.env import Caller
 from kbroker.coord.group.shard import GroupShard
 from kbroker.coord.result import Result
 from kbroker.wire.schema.heartbeat import HeartbeatRequest, HeartbeatResponse
 
 
-def op_heartbeat(
-    shard: GroupShard, caller: Caller, request: HeartbeatRequest
-) -> Result[HeartbeatResponse]:
+def op_heartbeat(shard: GroupShard, request: HeartbeatRequest) -> Result[HeartbeatResponse]:
     if not request.group_id:
         raise KafkaError(errors.INVALID_GROUP_ID)
     group = shard.groups.get(request.group_id)
