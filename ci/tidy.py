@@ -41,8 +41,9 @@ NATIVE_LEVELS: list[set[str]] = [
     {"cursor", "fileops"},
     {"varint", "crc32c", "posixops", "simops", "murmur2", "wirebuf"},
     {"batch", "writer", "mapping"},
-    {"codecs", "batchwalk", "index", "message", "framing", "request", "offset_record"},
+    {"codecs", "batchwalk", "index", "message", "framing", "request", "offset_record", "sending"},
     {"records", "segment", "connection"},
+    {"reading"},
     {"log", "scan", "encoder", "columns", "produce_codec", "fetch_codec", "keymap"}
     | {"offset_commit"},
     {"compact", "swap", "replica", "leader"},
@@ -50,11 +51,11 @@ NATIVE_LEVELS: list[set[str]] = [
 ]
 FILES_FAMILY = {
     "fileops", "posixops", "simops", "mapping", "index", "segment", "scan", "log", "swap",
-    "replica", "leader",
+    "replica", "leader", "reading",
 }  # fmt: skip
 WIRE_FAMILY = {
     "produce_codec", "fetch_codec", "message", "framing", "offset_record", "fetch_reader",
-    "offset_commit",
+    "offset_commit", "sending",
 }  # fmt: skip
 # Wire units that others may stand on, and who may.
 WIRE_BASES = {

@@ -54,6 +54,8 @@ cdef class FetchReader:
     cdef readonly dict wanted             # (topic, index) -> Wanted
     cdef readonly int64_t size            # bytes of records found
     cdef readonly bint urgent             # answer now, whatever is wanted at least
+    cdef readonly list cold               # spans that were not in memory; None when nobody looked
+    cdef int64_t cold_size
     cdef public object parked             # what ends when it is to go on; None while nothing waits
     cdef bint lasting                     # of a session
     cdef bint closing

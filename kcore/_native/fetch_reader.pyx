@@ -8,7 +8,7 @@ order:
 
     merge       what the client wants, added to what it wanted before
     begin       how this request reads
-    run         looks at all that may have something
+    run         looks at all that may have something; with `cold` left, again once they are warm
     watch       before waiting: lets go of what was read, and has every change told
     has_enough  after a wake-up: looks at what has changed
     run         again, and then
@@ -230,10 +230,13 @@ cdef class FetchReader:
         self.metrics = metrics
         self.on_failure = on_failure
 
-    def run(self):
-        """Looks at all that may have something, in reading order."""
+    def run(self, *, bint waits=False):
+        """Looks at all that may have something, in reading order. Unless it `waits` for disks,
+        what is not in memory is left out and listed in `cold`."""
         cdef Wanted wanted
         cdef list kept = []
+        self.cold = None if waits else []
+        self.cold_size = 0
         if not self.sorted:
             self.active.sort()
             self.sorted = True
@@ -294,14 +297,17 @@ cdef class FetchReader:
         cdef FetchSpan span
         cdef int64_t offset = wanted.fetch_offset
         cdef int64_t limit = min(<int64_t>wanted.max_bytes, <int64_t>PARTITION_BYTES_MAX,
-                                 self.max_bytes - self.size)
-        if self.size and limit <= 0 and log.log_start_offset <= offset <= bound:
+                                 self.max_bytes - self.size - self.cold_size)
+        if (self.size or self.cold_size) and limit <= 0 and log.log_start_offset <= offset <= bound:
             return 0
         try:
-            span = log.read_span(offset, max(limit, <int64_t>1), bound, self.size == 0)
+            span = log.read_span(
+                offset, max(limit, <int64_t>1), bound, self.size == 0, self.cold)
         except (CoreError, OSError) as error:
             return self._fail(wanted, self.on_failure(self.metrics, self.version, replica, error))
         if span is None:
+            if self.cold:
+                self.cold_size = sum([(<FetchSpan>cold).size for cold in self.cold])
             return 0
         if self.version < ZSTD_FROM and (
                 (span.mapping.data[span.position + ATTRIBUTES_LOW_POS] & CODEC_BITS) == ZSTD
@@ -355,6 +361,7 @@ cdef class FetchReader:
         cdef Wanted wanted
         cdef list changed = self.changed
         self.changed = []
+        self.cold = None
         for wanted in changed:
             if wanted.gone:
                 continue

@@ -48,9 +48,12 @@ cdef class Log:
     cdef void _leave(self) noexcept
     cdef int _ensure_writable(self) except -1
     cdef int _forget_cleaned(self) except -1
-    # As `read`, for callers of this level.
-    cdef FetchSpan read_span(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one)
-    cdef FetchSpan _read(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one)
+    # As `read`, for callers of this level. With `cold`, a list, nothing waits for a disk: what would
+    # is added to it, and the answer is None.
+    cdef FetchSpan read_span(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one,
+                             list cold)
+    cdef FetchSpan _read(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one,
+                         list cold)
     cdef AppendResult _append(self, uint8_t* p, int64_t size, int64_t count, int64_t records,
                               int64_t max_timestamp)
     cdef bint _must_roll(self, int64_t size, int64_t last_offset, int64_t max_timestamp) except -1

@@ -23,6 +23,7 @@ from kcore._native.batch cimport (
     raise_batch_status,
 )
 from kcore._native.mapping cimport FetchSpan
+from kcore._native.reading cimport read_segment
 
 import os
 
@@ -379,17 +380,20 @@ cdef class Log:
         """
         return self.read_span(
             offset, max_bytes, INT64_MAX if max_offset is None else <int64_t>max_offset,
-            one_at_least)
+            one_at_least, None)
 
-    cdef FetchSpan read_span(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one):
+    cdef FetchSpan read_span(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one,
+                             list cold):
         self._enter()
         try:
-            return self._read(offset, max_bytes, bound, one)
+            return self._read(offset, max_bytes, bound, one, cold)
         finally:
             self._leave()
 
-    cdef FetchSpan _read(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one):
+    cdef FetchSpan _read(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one,
+                         list cold):
         cdef int64_t i
+        cdef Py_ssize_t cold_before = 0 if cold is None else len(cold)
         cdef FetchSpan span
         cdef Segment segment
         if self._closed:
@@ -404,15 +408,15 @@ cdef class Log:
                 recovery.refuse_damaged(self.damaged, offset)
             segment = self._segments[i]
             try:
-                span = segment.read(offset, max_bytes, bound, one)
+                span = read_segment(segment, offset, max_bytes, bound, one, cold)
             except (Inconsistent, IndexCorrupt):
                 self._examine(i)
                 if self.damaged:
                     recovery.refuse_damaged(self.damaged, offset)
-                span = segment.read(offset, max_bytes, bound, one)
+                span = read_segment(segment, offset, max_bytes, bound, one, cold)
             except OSError as error:
                 raise _disk_error(error) from error
-            if span is not None:
+            if span is not None or (cold is not None and len(cold) > cold_before):
                 return span
             # Nothing at or after `offset` in this one: compaction may have emptied its end.
             if segment is self._active or segment.next_offset >= bound:

@@ -44,6 +44,9 @@ cdef class Segment:
     cdef int64_t index_interval_bytes
     cdef int64_t since_index                # bytes noted since the last index entry
     cdef int64_t verified_from, verified_to # positions whose CRCs were seen good in this process
+    # Where the last read began and ended: readers go on there, at the end of a log many of them.
+    cdef int64_t read_offset, read_pos, read_next_offset, read_end
+    cdef int wary                           # reads left that ask whether pages are on their way
     # The populated window of an active segment: stores below `populated` meet no page fault.
     cdef AppendMode mode
     cdef bint stores
@@ -61,12 +64,7 @@ cdef class Segment:
     cdef int drop_unwritten(self) except -1
     cdef void note(self, const BatchHeader* h, int64_t pos) noexcept nogil
     cdef int64_t find(self, int64_t offset, BatchHeader* h) except -1
-    cdef FetchSpan read(self, int64_t offset, int64_t max_bytes, int64_t max_offset, bint one)
-    cdef int64_t _extend(self, int64_t pos, int64_t limit, int64_t bound, int64_t max_offset,
-                         int64_t* next_offset) except -1
     cdef int _times_from_index(self, int64_t end) except -1
-    cdef int _verify(self, int64_t pos, int64_t end) except -1
-    cdef int64_t _bound(self, int64_t pos, int64_t* next_offset) noexcept
     cdef int64_t skip_damage(self, int64_t pos) noexcept
     cdef int load_indexes(self, bint owned) except -1
     cdef int cut(self, int64_t pos, int64_t next_offset) except -1

@@ -289,106 +289,18 @@ cdef class Segment:
             pos += h.size
         return self.size
 
-    cdef FetchSpan read(self, int64_t offset, int64_t max_bytes, int64_t max_offset, bint one):
-        cdef BatchHeader h
-        cdef int64_t next_offset = 0
-        cdef int64_t pos = self.find(offset, &h)
-        cdef int64_t base_offset, bound, end
-        if pos >= self.size or h.base_offset + h.last_offset_delta >= max_offset:
-            return None
-        if h.size > max_bytes and not one:
-            return None
-        base_offset = h.base_offset
-        end = pos + h.size
-        bound = self._bound(pos, &next_offset)
-        if bound - pos > max_bytes or max_offset < next_offset:
-            next_offset = h.base_offset + h.last_offset_delta + 1
-            end = self._extend(end, min(bound, pos + max_bytes), bound, max_offset, &next_offset)
-        else:
-            end = bound
-        if pos < self.verified_from or end > self.verified_to:
-            self._verify(pos, end)
-        return FetchSpan.new(self.mapping, pos, end - pos, base_offset, next_offset)
-
-    cdef int64_t _bound(self, int64_t pos, int64_t* next_offset) noexcept:
-        """Where good bytes that start at `pos` end, and the offset that comes there."""
-        for start, _, first_offset, _ in self.damage:
-            if start > pos:
-                next_offset[0] = first_offset
-                return start
-        next_offset[0] = self.next_offset
-        return self.size
-
     cdef int64_t skip_damage(self, int64_t pos) noexcept:
         for start, end, _, _ in self.damage:
             if start <= pos < end:
                 return end
         return pos
 
-    cdef int64_t _extend(self, int64_t end, int64_t limit, int64_t bound, int64_t max_offset,
-                         int64_t* next_offset) except -1:
-        """The end of the whole batches from `end` on that fit below `limit` and `max_offset`.
-
-        The index jumps close to it, so that a large fetch of small batches walks one interval.
-        """
-        cdef BatchHeader h
-        cdef int64_t by_pos = 0, by_offset = 0, last = 0, at = end
-        if (self.index.floor_pos(limit, &last, &by_pos)
-                and self.index.floor(max_offset - 1, &last, &by_offset)):
-            at = max(end, min(by_pos, by_offset))
-        while at < limit:
-            if batch_peek(self.mapping.data + at, bound - at, &h) != BATCH_OK:
-                raise Inconsistent("no batch where one must start", path=self.path, pos=at)
-            if at + h.size > limit or h.base_offset + h.last_offset_delta >= max_offset:
-                # `at` may be where the index pointed to: then this batch says where the span ends.
-                if at > end:
-                    next_offset[0] = h.base_offset
-                return at
-            at += h.size
-            end = at
-            next_offset[0] = h.base_offset + h.last_offset_delta + 1
-        if at > end:
-            if batch_peek(self.mapping.data + at, bound - at, &h) != BATCH_OK:
-                raise Inconsistent("no batch where one must start", path=self.path, pos=at)
-            next_offset[0] = h.base_offset
-        return at
-
-    cdef int _verify(self, int64_t pos, int64_t end) except -1:
-        """Checks a span that this process has neither written nor scanned, once: the CRCs, and
-        that the offsets, which lie outside them, go on into the batch behind the span."""
-        cdef BatchHeader h
-        cdef int64_t at = pos, expected = self.base_offset, size = self.size
-        cdef int64_t bad = -1
-        cdef Mapping mapping = self.mapping
-        mapping.spans += 1      # counts as a reader: nothing is cut under it
-        with nogil:
-            while at < end:
-                if (batch_check(self.mapping.data + at, end - at, &h) != BATCH_OK
-                        or h.base_offset < expected):
-                    bad = at
-                    break
-                expected = h.base_offset + h.last_offset_delta + 1
-                at += h.size
-            if (bad < 0 and at < size
-                    and batch_peek(self.mapping.data + at, size - at, &h) == BATCH_OK
-                    and h.base_offset < expected):
-                bad = at
-        mapping.spans -= 1
-        if bad >= 0:
-            raise Inconsistent("a batch fits neither its CRC nor its neighbors", path=self.path,
-                               pos=bad)
-        if pos <= self.verified_to and end >= self.verified_from:
-            self.verified_from = min(self.verified_from, pos)
-            self.verified_to = max(self.verified_to, end)
-        else:
-            self.verified_from, self.verified_to = pos, end
-        return 0
-
     # ------------------------------------------------------------------- examination (scan.pyx)
 
     def begin_scan(self, int64_t pos):
         """Forgets what a scan from `pos` will find out again."""
         self.ensure_mapped()
+        self.read_end = 0
         self.unsynced = True    # after a crash it may be in the page cache only
         if pos == 0:
             self.index.reset()
@@ -555,6 +467,7 @@ cdef class Segment:
         self.damage = [d for d in self.damage if d[0] < pos]
         if self.mapping is not None:
             self.mapping.cancel()
+        self.read_end = 0
         # The ends first: a reader on another thread must not look behind the new one.
         moves = pos < self.size and self.mapping is not None and self.mapping.shared()
         self.size = pos

@@ -15,6 +15,7 @@ import pytest
 from kbroker.broker import output
 
 import kcore
+from kcore._native.sending import send_parts
 
 KIB = 1024
 
@@ -97,44 +98,34 @@ def test_more_buffers_than_the_system_gathers(pair: tuple[socket.socket, socket.
 
 
 @pytest.mark.parametrize("room", [None, 4 * KIB, 40 * KIB])
-def test_spans_go_by_sendfile_between_their_headers(
+@pytest.mark.parametrize("sendfile_bytes_max", [0, 512 * KIB])
+def test_spans_between_their_headers(
     pair: tuple[socket.socket, socket.socket],
     log: kcore.Log,
     room: int | None,
-    monkeypatch: pytest.MonkeyPatch,
+    sendfile_bytes_max: int,
 ) -> None:
+    """Sent from the file, or gathered from the mapping: what was taken is what was counted."""
     if room is not None:
         pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
-    files: list[int] = []
-    real = output.os.sendfile
-
-    def sendfile(out: int, fd: int, position: int, count: int) -> int:
-        files.append(count)
-        return real(out, fd, position, count)
-
-    monkeypatch.setattr(output.os, "sendfile", sendfile)
-    spans = [log.read(offset, 31 * KIB) for offset in range(6)]
-    assert all(span is not None for span in spans)
+    log.append(kcore.encode([b"small"]))
+    spans = [log.read(offset, 31 * KIB) for offset in range(7)]
     parts: list[Any] = [b"head"]
     for span in spans:
         parts += [span, b"between"]
     expected = b"".join(bytes(part) for part in parts)
-    assert send(*pair, parts) == expected
-    assert files, "no span took the sendfile path"
+    sent = send_parts(pair[0].fileno(), parts, sendfile_bytes_max)
+    assert received(pair[1]) == expected[:sent]
+    assert (sent == len(expected)) == (room is None)
+    left = output._after(parts, sent)
+    assert b"".join(bytes(part) for part in left) == expected[sent:]
 
 
-def test_small_and_large_spans_are_gathered(
-    pair: tuple[socket.socket, socket.socket],
-    log: kcore.Log,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(output.os, "sendfile", None)
-    log.append(kcore.encode([b"small"]))
-    small = log.read(6, 1 << 20)
-    monkeypatch.setattr(output, "_SENDFILE_BYTES_MAX", 20 * KIB)
-    large = log.read(0, 31 * KIB)
-    parts = [b"x" * 20 * KIB, small, large]
-    assert send(*pair, parts) == b"".join(bytes(part) for part in parts if part is not None)
+def test_memory_has_no_file_to_send_from(pair: tuple[socket.socket, socket.socket]) -> None:
+    with kcore.Log.open("/log", ops=kcore.MemoryOps()) as log:
+        log.append(kcore.encode([b"x" * (30 * KIB)]))
+        span = log.read(0, 1)
+        assert send(*pair, [b"a" * (20 * KIB), span]) == b"a" * (20 * KIB) + bytes(span or b"")
 
 
 def test_a_lost_peer_is_left_to_the_transport(pair: tuple[socket.socket, socket.socket]) -> None:

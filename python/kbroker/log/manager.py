@@ -33,6 +33,7 @@ from kbroker.log.config import PartitionConfig
 from kbroker.log.host import DiskState, PartitionHost
 from kbroker.log.housekeeping import Housekeeping, Offsets
 from kbroker.log.partition_log import PartitionLog
+from kbroker.log.read_pool import ReadPool
 from kbroker.log.whole_disk import MANY, WholeDisk, close_partitions
 from kcore.errors import CoreError, IndexCorrupt
 from kcore.files import names
@@ -100,6 +101,7 @@ class LogManager:
         self.given_pool = pool  # whoever brings a pool wants all work in it
         self._own_pool = pool is None
         self._pool: Executor = pool or ThreadPoolExecutor(POOL_THREADS, "kcore-log")
+        self.reads = ReadPool(pool)
         # Read, not changed, by the two handlers for which a call of `get` is worth saving.
         self.by_name: dict[tuple[str, int], PartitionLog] = {}
         self.by_id: dict[tuple[bytes, int], PartitionLog] = {}
@@ -295,6 +297,7 @@ class LogManager:
         clean = not self.disk.failure
         if self._own_pool:
             self._pool.shutdown(wait=True)
+        self.reads.close()
         for path, failed in close_partitions(list(self.by_name.values()), self.whole_disk):
             clean = False
             logger.error("%s: close: %s", path, failed)

@@ -27,17 +27,21 @@ from kbroker.broker.context import RequestContext
 from kbroker.broker.registry import handles_raw
 from kbroker.wire import apis
 from kcore._native.fetch_codec import FetchResult, build_fetch, parse_fetch
+from kcore._native.reading import warm
 from kcore.errors import DamagedRange, OffsetOutOfRange
 
 if TYPE_CHECKING:
     from kbroker.base.metrics import BrokerMetrics
     from kbroker.broker.fetch_sessions import FetchPlan
+    from kbroker.broker.purgatory import ParkedOperation
     from kbroker.log.partition_log import PartitionLog
     from kcore._native.fetch_codec import FetchRequest
+    from kcore._native.fetch_reader import FetchReader
 
 log = logging.getLogger("kbroker.fetch")
 
 FETCH_BYTES_MAX = 55 << 20
+READ_AHEAD_BYTES = 4 << 20
 MAX_WAIT_MS = 3_600_000  # a client that wants to wait longer may ask again
 
 _SESSIONS_FROM = 7
@@ -69,31 +73,66 @@ def handle(
         _failure_code,
     )
     reader.run()
+    if reader.cold:
+        return _answer_from_disk(ctx, request, plan, reader)
     if reader.urgent or reader.size >= request.min_bytes or request.max_wait_ms <= 0:
         return reader.answer(ctx.correlation_id, plan.session_id, incremental=plan.incremental)
-    return _answer_later(ctx, request, plan)
+    return _answer_later(ctx, request, plan, reader)
 
 
-async def _answer_later(ctx: RequestContext, request: FetchRequest, plan: FetchPlan) -> list[Any]:
-    services = ctx.services
-    reader = plan.reader
-    if reader is None:
-        raise RuntimeError("a plan without a reader does not wait")
-    deadline_ms = services.clock.monotonic_ms() + min(request.max_wait_ms, MAX_WAIT_MS)
+async def _answer_later(
+    ctx: RequestContext, request: FetchRequest, plan: FetchPlan, reader: FetchReader
+) -> list[Any]:
     min_bytes = request.min_bytes
     reader.watch()
-    parked = services.purgatory.park((), deadline_ms, lambda: reader.has_enough(min_bytes))
+    deadline_ms = ctx.services.clock.monotonic_ms() + min(request.max_wait_ms, MAX_WAIT_MS)
+    parked = ctx.services.purgatory.park((), deadline_ms, lambda: reader.has_enough(min_bytes))
+    await _wait(reader, parked)
+    if plan.overtaken:
+        return _overtaken(ctx, plan)
+    reader.run(waits=True)
+    return reader.answer(ctx.correlation_id, plan.session_id, incremental=plan.incremental)
+
+
+async def _answer_from_disk(
+    ctx: RequestContext, request: FetchRequest, plan: FetchPlan, reader: FetchReader
+) -> list[Any]:
+    """What is not in memory is read by a thread: appends and other readers do not wait for it."""
+    services = ctx.services
+    cold = reader.cold or []
+    reader.watch()
+    deadline_ms = services.clock.monotonic_ms() + MAX_WAIT_MS
+    parked = services.purgatory.park((), deadline_ms, lambda: False)
+
+    def read() -> None:
+        try:
+            warm(cold, READ_AHEAD_BYTES)
+        finally:
+            services.logs.post(parked.finish)
+
+    services.logs.reads.submit(read)
+    await _wait(reader, parked)
+    if plan.overtaken:
+        return _overtaken(ctx, plan)
+    # A page that was evicted again meanwhile is waited for: once is enough.
+    reader.run(waits=True)
+    if reader.urgent or reader.size >= request.min_bytes or request.max_wait_ms <= 0:
+        return reader.answer(ctx.correlation_id, plan.session_id, incremental=plan.incremental)
+    return await _answer_later(ctx, request, plan, reader)
+
+
+async def _wait(reader: FetchReader, parked: ParkedOperation) -> None:
     reader.parked = parked
     try:
         await parked
     finally:  # also when the connection is lost: then nothing goes on behind this
         reader.settle(parked)
-    if plan.overtaken:
-        # Only another request of the same session does this, and no client has two under way.
-        code = errors.INVALID_FETCH_SESSION_EPOCH
-        return build_fetch(ctx.api_version, ctx.correlation_id, 0, code, plan.session_id, [])
-    reader.run()
-    return reader.answer(ctx.correlation_id, plan.session_id, incremental=plan.incremental)
+
+
+def _overtaken(ctx: RequestContext, plan: FetchPlan) -> list[Any]:
+    """Only another request of the same session does this, and no client has two under way."""
+    code = errors.INVALID_FETCH_SESSION_EPOCH
+    return build_fetch(ctx.api_version, ctx.correlation_id, 0, code, plan.session_id, [])
 
 
 def _refuse_replica(ctx: RequestContext, request: FetchRequest) -> list[Any]:

@@ -1,0 +1,3 @@
+from typing import Any
+
+def send_parts(out: int, parts: list[Any], sendfile_bytes_max: int = ...) -> int: ...

@@ -1,0 +1,76 @@
+"""Goal: what is not in memory is told apart, and warming brings it there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import kcore
+from kcore._native.reading import resident, warm
+
+VALUE = os.urandom(256 << 10)
+BATCH = bytes(kcore.encode([VALUE], timestamps=[0]))
+
+
+def evict(directory: Path) -> None:
+    for file in directory.glob("*.log"):
+        fd = os.open(file, os.O_RDWR)
+        try:
+            os.fdatasync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+
+def test_cold_bytes_are_told_apart(tmp_path: Path) -> None:
+    with kcore.Log.open(tmp_path, append_mode="pwrite") as log:
+        for _ in range(4):
+            log.append(bytearray(BATCH))
+        span = log.read(1, 2 * len(BATCH))
+        assert span is not None and len(span) == 2 * len(BATCH)
+        assert resident(span)
+        evict(tmp_path)
+        if resident(span):
+            pytest.skip("this file system keeps its pages")
+        warm([span], 0)
+        assert resident(span)
+        assert [record.value for record in kcore.records(span)] == [VALUE, VALUE]
+
+
+def test_memory_is_always_there() -> None:
+    with kcore.Log.open("/log", ops=kcore.MemoryOps()) as log:
+        log.append(bytearray(BATCH))
+        span = log.read(0, 1)
+        assert span is not None and resident(span)
+        warm([span], 1 << 20)
+
+
+def test_a_reader_goes_on_after_the_log_has_rested(tmp_path: Path) -> None:
+    with kcore.Log.open(tmp_path) as log:
+        for _ in range(3):
+            log.append(bytearray(BATCH))
+        span = log.read(0, len(BATCH))
+        log.flush()
+        assert log.rest(used_too=True)
+        for offset in (1, 0):  # where the last read ended, and where it began
+            span = log.read(offset, len(BATCH))
+            assert span is not None and span.base_offset == offset
+
+
+def test_a_cut_log_is_read_from_its_new_end(tmp_path: Path) -> None:
+    """What the last read knew of places is forgotten with what stood there."""
+    with kcore.Log.open(tmp_path) as log:
+        for _ in range(4):
+            log.append(bytearray(BATCH))
+        span = log.read(2, len(BATCH))
+        del span
+        log.truncate(2)
+        other = bytearray(kcore.encode([b"other"], timestamps=[0]))
+        for _ in range(2):
+            log.append(other)
+        for offset in (2, 3):
+            span = log.read(offset, 1)
+            assert span is not None and span.base_offset == offset
+            assert [record.value for record in kcore.records(span)] == [b"other"]
