@@ -84,9 +84,7 @@ def prepare(contender: Contender, cell: Cell) -> None:
         raise Unmeasurable(f"librdkafka has no {cell.kind}")
     if contender.is_broker:
         if cell.kind == "consume":
-            filled = run(contender, producing(contender.bootstrap, cell, records=fill(cell)))
-            if filled.records != fill(cell):
-                raise WrongCount(f"{filled.records} of {fill(cell)} written")
+            fill(contender, cell)
     elif cell.kind != "produce":
         raise Unmeasurable("the mock broker keeps too little to read it back")
 
@@ -102,12 +100,22 @@ def measure(contender: Contender, cell: Cell) -> Sample:
         return run(None, producing(bootstrap, cell, seconds=cell.seconds))
 
 
-def fill(cell: Cell) -> int:
+def fill_records(cell: Cell) -> int:
     return cell.fill_bytes // cell.value_bytes
 
 
+def fill(contender: Contender, cell: Cell) -> None:
+    records = fill_records(cell)
+    written = run(contender, producing(contender.bootstrap, cell, records=records)).records
+    if written != records:
+        raise WrongCount(f"{written} of {records} written")
+
+
+def linger_ms(cell: Cell) -> int:
+    return LINGER_LARGE_MS if cell.batch_bytes >= LARGE_BYTES else LINGER_MS
+
+
 def producing(bootstrap: str, cell: Cell, *, records: int = 0, seconds: float = 0.0) -> Client:
-    large = cell.batch_bytes >= LARGE_BYTES
     return Client(
         "produce",
         bootstrap=bootstrap,
@@ -116,7 +124,7 @@ def producing(bootstrap: str, cell: Cell, *, records: int = 0, seconds: float = 
         acks=cell.acks,
         codec=cell.codec,
         batch_bytes=cell.batch_bytes,
-        linger_ms=LINGER_LARGE_MS if large else LINGER_MS,
+        linger_ms=linger_ms(cell),
         records=records or cell.bytes_max // cell.value_bytes,
         seconds=seconds,
     )
@@ -129,7 +137,7 @@ def consuming(bootstrap: str, cell: Cell) -> Client:
         topic=cell.topic,
         size=cell.value_bytes,
         partitions=cell.partitions,
-        records=fill(cell),
+        records=fill_records(cell),
         fetch_bytes=cell.fetch_bytes,
     )
 

@@ -43,6 +43,7 @@ FIGURES: dict[str, Reading] = {
     "cpu_per_gib": Reading("broker CPU a GiB", "s", False, _cpu_per_gib),
     "cpu_per_request": Reading("broker CPU a request", "s", False, _cpu_per_request),
     "seconds": Reading("time", "s", False, lambda sample: sample.seconds),
+    "mean": Reading("mean", "s", False, _extra("mean")),
     "p50": Reading("p50", "s", False, _extra("p50")),
     "p99": Reading("p99", "s", False, _extra("p99")),
     "p999": Reading("p99.9", "s", False, _extra("p999")),

@@ -124,7 +124,7 @@ def consume(job: Job) -> Job:
 
     The end that a broker tells is not believed: Tansu's is that of the last batch but one."""
     consumer, topic, count = consumer_for(job), job["topic"], job["partitions"]
-    consumer.list_topics(topic, timeout=PATIENCE_S)
+    find_coordinator(consumer, topic)
     wait_for_go()
     begin = time.perf_counter()
     consumer.assign([TopicPartition(topic, i, 0) for i in range(count)])
@@ -140,6 +140,19 @@ def consume(job: Job) -> Job:
     seconds = time.perf_counter() - begin
     consumer.close()
     return {"seconds": seconds, "records": sum(expected), "bytes": sum(expected) * size}
+
+
+def find_coordinator(consumer: Consumer, topic: str) -> None:
+    """A client looks for it by itself. The first time a broker makes the topic of offsets then."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            consumer.committed([TopicPartition(topic, 0)], timeout=PATIENCE_S)
+            return
+        except KafkaException:  # it is still loading
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def check_chunk(messages: list[Any], expected: list[int], size: int) -> None:
