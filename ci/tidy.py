@@ -46,8 +46,8 @@ NATIVE_LEVELS: list[set[str]] = [
     {"reading"},
     {"log", "scan", "encoder", "columns", "produce_codec", "fetch_codec", "keymap"}
     | {"offset_commit"},
-    {"compact", "swap", "replica", "leader"},
-    {"fetch_reader"},
+    {"compact", "swap", "replica"},
+    {"fetch_reader", "leader"},
 ]
 FILES_FAMILY = {
     "fileops", "posixops", "simops", "mapping", "index", "segment", "scan", "log", "swap",

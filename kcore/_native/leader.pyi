@@ -1,5 +1,6 @@
 from kcore._native.batch import BatchInfo
-from kcore._native.log import AppendResult, Log
+from kcore._native.log import AppendResult
+from kcore._native.replica import Replica
 
 class LeaderRules:
     def __init__(
@@ -13,9 +14,8 @@ class LeaderRules:
     ) -> None: ...
 
 def append_produced(
-    log: Log,
+    leader: Replica,
     data: bytearray | memoryview,
     rules: LeaderRules,
-    leader_epoch: int,
     now_ms: int,
 ) -> AppendResult | BatchInfo: ...

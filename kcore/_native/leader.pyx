@@ -5,11 +5,12 @@ would have to know. Anything else is checked and handed back, and the caller dec
 """
 
 cimport cython
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t
 
 from kcore._native.batch cimport BatchHeader, BatchInfo, batch_stamp
 from kcore._native.log cimport AppendResult, Log
 from kcore._native.records cimport Pin, check_produced_batch
+from kcore._native.replica cimport Replica
 
 
 @cython.final
@@ -36,13 +37,13 @@ cdef class LeaderRules:
                 and h.max_timestamp <= latest)
 
 
-def append_produced(Log log not None, data, LeaderRules rules not None, int32_t leader_epoch,
-                    int64_t now_ms):
-    """An AppendResult; or the BatchInfo of a batch that is sound (`check_produced`) and has not
+def append_produced(Replica leader not None, data, LeaderRules rules not None, int64_t now_ms):
+    """Appends to the leader's log under its epoch. An AppendResult; or the BatchInfo of a batch that is sound (`check_produced`) and has not
     been appended, because it is not the common case. Offsets and epoch are stamped into `data`.
 
     Raises what `check_produced` and `Log.append` raise.
     """
+    cdef Log log = <Log?>leader.log
     cdef Pin source = Pin.of(data)
     cdef uint8_t* p = <uint8_t*>source.view.buf
     cdef BatchHeader h
@@ -55,7 +56,7 @@ def append_produced(Log log not None, data, LeaderRules rules not None, int32_t 
     try:
         log._ensure_writable()
         offset = log.next_offset
-        batch_stamp(p, offset, leader_epoch)
+        batch_stamp(p, offset, leader.leader_epoch)
         result = log._append(p, h.size, offset, offset + h.record_count, h.max_timestamp)
         result.append_time_ms = -1
         return result

@@ -13,6 +13,7 @@ import pytest
 import kcore
 from kcore import AppendResult, BatchInfo, Log, MemoryOps
 from kcore._native.leader import LeaderRules, append_produced
+from kcore._native.replica import Replica
 from kcore.errors import ClosedError, CorruptBatch, InvalidRecord, LimitExceeded
 
 NOW_MS = 1_000_000
@@ -32,16 +33,19 @@ def batch(*values: bytes, timestamp: int = NOW_MS, **how: Any) -> bytearray:
 
 
 @pytest.fixture
-def log() -> Log:
-    return Log.open("log", ops=MemoryOps(), segment_bytes=4096)
+def leader() -> Replica:
+    replica = Replica()
+    replica.log = Log.open("log", ops=MemoryOps(), segment_bytes=4096)
+    replica.leader_epoch = 7
+    return replica
 
 
-def test_it_does_what_check_and_append_do(log: Log) -> None:
+def test_it_does_what_check_and_append_do(leader: Replica) -> None:
     twin = Log.open("log", ops=MemoryOps(), segment_bytes=4096)
     for i in range(12):
         one, two = batch(b"a" * 300, b"b", timestamp=NOW_MS + i), bytearray()
         two += one
-        done = append_produced(log, memoryview(one), rules(), 7, NOW_MS)
+        done = append_produced(leader, memoryview(one), rules(), NOW_MS)
         kcore.check_produced(two, max_bytes=1 << 20)
         expected = twin.append(two, leader_epoch=7, verify=False)
         assert type(done) is AppendResult
@@ -49,10 +53,10 @@ def test_it_does_what_check_and_append_do(log: Log) -> None:
         for name in ("base_offset", "last_offset", "size", "position", "rolled",
                      "max_timestamp", "append_time_ms"):  # fmt: skip
             assert getattr(done, name) == getattr(expected, name), name
-    assert [(s.base_offset, s.size_bytes) for s in log.segments()] == [
+    assert [(s.base_offset, s.size_bytes) for s in leader.log.segments()] == [
         (s.base_offset, s.size_bytes) for s in twin.segments()
     ]
-    assert len(log.segments()) == 2
+    assert len(leader.log.segments()) == 2
 
 
 @pytest.mark.parametrize(
@@ -66,12 +70,14 @@ def test_it_does_what_check_and_append_do(log: Log) -> None:
     ],
     ids=["producer", "converted", "larger than a segment", "too late", "read-only"],
 )
-def test_what_is_not_common_is_handed_back(log: Log, data: Any, changes: dict[str, Any]) -> None:
+def test_what_is_not_common_is_handed_back(
+    leader: Replica, data: Any, changes: dict[str, Any]
+) -> None:
     before = bytes(data)
-    info = append_produced(log, data, rules(**changes), 7, NOW_MS)
+    info = append_produced(leader, data, rules(**changes), NOW_MS)
     assert type(info) is BatchInfo
     assert info.size == len(data)
-    assert log.next_offset == 0
+    assert leader.log.next_offset == 0
     assert bytes(data) == before
 
 
@@ -86,23 +92,23 @@ def test_what_is_not_common_is_handed_back(log: Log, data: Any, changes: dict[st
     ],
 )
 def test_the_latest_timestamp_is_taken(
-    log: Log, timestamp: int, after_max_ms: int, now_ms: int
+    leader: Replica, timestamp: int, after_max_ms: int, now_ms: int
 ) -> None:
     one = batch(b"a", timestamp=timestamp)
     allowed = rules(timestamp_after_max_ms=after_max_ms)
-    assert type(append_produced(log, one, allowed, 0, now_ms)) is AppendResult
+    assert type(append_produced(leader, one, allowed, now_ms)) is AppendResult
 
 
-def test_what_is_broken_raises_and_changes_nothing(log: Log) -> None:
+def test_what_is_broken_raises_and_changes_nothing(leader: Replica) -> None:
     damaged = batch(b"a")
     damaged[-1] ^= 1
     with pytest.raises(CorruptBatch):
-        append_produced(log, damaged, rules(), 0, NOW_MS)
+        append_produced(leader, damaged, rules(), NOW_MS)
     with pytest.raises(LimitExceeded):
-        append_produced(log, batch(b"a" * 50), rules(max_bytes=60), 0, NOW_MS)
+        append_produced(leader, batch(b"a" * 50), rules(max_bytes=60), NOW_MS)
     with pytest.raises(InvalidRecord):
-        append_produced(log, batch(b"a"), rules(need_keys=True), 0, NOW_MS)
-    assert log.next_offset == 0
-    log.close()
+        append_produced(leader, batch(b"a"), rules(need_keys=True), NOW_MS)
+    assert leader.log.next_offset == 0
+    leader.log.close()
     with pytest.raises(ClosedError):
-        append_produced(log, batch(b"a"), rules(), 0, NOW_MS)
+        append_produced(leader, batch(b"a"), rules(), NOW_MS)

@@ -20,7 +20,7 @@ GOOD = encode(RECORDS)
 MAX = 1 << 20
 
 
-def check(data: bytes, **options: bool) -> kcore.BatchInfo:
+def check(data: bytes | bytearray, **options: bool) -> kcore.BatchInfo:
     return kcore.check_produced(data, max_bytes=MAX, **options)
 
 
@@ -214,6 +214,46 @@ def test_faults_with_room_behind_them(name: str) -> None:
             read(data)
     with pytest.raises(InvalidRecord):
         check(patched(data, 23, ">i", 2))
+
+
+@pytest.mark.parametrize("need_keys", [False, True])
+def test_the_leaders_quick_walk_takes_what_a_reader_takes(need_keys: bool) -> None:
+    """Any byte around the start and end of a record, whatever it becomes: both walks agree."""
+    parts = [
+        encode_record(i, 7 * i, Record(0, 0, key, value))
+        for i, (key, value) in enumerate(
+            [
+                (None, b"v" * 50),
+                (b"", None),
+                (b"k" * 70, b"v" * 9000),
+                (b"k", b""),
+                (b"k", b"v" * 60),
+            ]
+        )
+    ]
+    parts += [encode_record(5, 0, Record(0, 0, b"k" * 40, b"v" * 40))]
+    starts = [61 + sum(map(len, parts[:i])) for i in range(len(parts))]
+    good = assemble(b"".join(parts), count=len(parts))
+    taken = 0
+    for at in sorted({start + d for start in starts for d in range(-2, 14)} - {59, 60}):
+        for byte in range(256):
+            data = bytearray(good)
+            data[at] = byte
+            struct.pack_into(">I", data, 17, kcore.crc32c(bytes(data[21:])))
+            try:
+                found = [(r.offset, r.key) for r in kcore.records(data)]
+                expected = [offset for offset, _ in found] == list(range(len(parts)))
+                expected &= not need_keys or all(key is not None for _, key in found)
+            except CorruptBatch:
+                expected = False
+            try:
+                check(data, need_keys=need_keys)
+            except InvalidRecord:
+                assert not expected, (at, byte)
+            else:
+                assert expected, (at, byte)
+                taken += 1
+    assert taken > (0 if need_keys else 1000)
 
 
 def test_bytes_after_the_last_record() -> None:

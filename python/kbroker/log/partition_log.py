@@ -185,7 +185,7 @@ class PartitionLog(Replica):
         info: BatchInfo | None = None
         append_time_ms = -1
         try:
-            result = append_produced(log, span, self._rules, self.leader_epoch, now_ms)
+            result = append_produced(self, span, self._rules, now_ms)
             if isinstance(result, BatchInfo):
                 # Sound, and not appended yet: it wants more than the engine's checks.
                 info = result
