@@ -79,8 +79,10 @@ class Opening:
         self.segments: list[Segment] = []
         self.report = RecoveryReport(clean=clean)
 
-    def segment(self, base_offset: int, *, create: bool) -> Segment:
-        return make_segment(self.ops, self.path, self.config, base_offset, create=create)
+    def segment(self, base_offset: int, *, create: bool, absent: bool = False) -> Segment:
+        return make_segment(
+            self.ops, self.path, self.config, base_offset, create=create, absent=absent
+        )
 
 
 def make_segment(
@@ -91,6 +93,7 @@ def make_segment(
     *,
     create: bool = True,
     state: str = "",
+    absent: bool = False,
 ) -> Segment:
     """A segment object with the settings of its log: a new one, or one that is there."""
     return Segment.open(
@@ -103,6 +106,7 @@ def make_segment(
         mode=config.append_mode,
         now_ms=config.clock_ms(),
         state=state,
+        absent=absent,
     )
 
 
@@ -135,7 +139,9 @@ def open_segments(
         _examine_sealed(opening)
         _examine_last(opening)
     else:
-        opening.segments.append(opening.segment(log_start_offset or 0, create=True))
+        # Of a log that begins at 0 no name has to remember the offset: its file can wait.
+        base_offset = log_start_offset or 0
+        opening.segments.append(opening.segment(base_offset, create=True, absent=base_offset == 0))
     active = opening.segments[-1]
     if log_start_offset is not None and log_start_offset > active.next_offset:
         # The log start was moved past everything that is left: go on from there.
@@ -172,7 +178,7 @@ def segment_info(ops: FileOps, segment: Segment) -> SegmentInfo:
         segment.next_offset,
         segment.size,
         segment.max_timestamp,
-        ops.modified_ms(segment.path),
+        segment.created_ms if segment.absent else ops.modified_ms(segment.path),
         segment.path,
     )
 

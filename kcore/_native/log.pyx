@@ -148,7 +148,7 @@ cdef class Log:
 
     def _close_active(self):
         try:
-            self._active.prepare_seal()
+            self._active.prepare_seal(True)
         except OSError as error:
             # A full disk must not keep a log from being closed; its data is all there.
             if error.errno not in (ENOSPC, EDQUOT, EFBIG):
@@ -285,6 +285,8 @@ cdef class Log:
             active = self._active
             result.rolled = True
         start = active.size
+        if start == 0:
+            self._dir_unsynced = True       # its file may be made now
         try:
             active.write(p, size)
         except OSError as error:

@@ -37,6 +37,7 @@ cdef class Segment:
     cdef bint unsynced                      # data that may not be durable, whoever wrote it
     cdef bint written                       # by this process since the last sync
     cdef bint used                          # since the last `rest`
+    cdef readonly bint absent               # its file will be made by the first use
     cdef bint indexes_unsynced              # sealed since the last sync
     cdef FileOps ops
     cdef File file
@@ -68,5 +69,5 @@ cdef class Segment:
     cdef int64_t skip_damage(self, int64_t pos) noexcept
     cdef int load_indexes(self, bint owned) except -1
     cdef int cut(self, int64_t pos, int64_t next_offset) except -1
-    cdef int prepare_seal(self) except -1
+    cdef int prepare_seal(self, bint closing=*) except -1
     cdef int seal(self, int64_t next_offset) except -1

@@ -15,6 +15,8 @@ class Segment:
     max_timestamp: int
     max_timestamp_offset: int
     sealed: bool
+    absent: bool
+    created_ms: int
     damage: list[tuple[int, int, int, int]]
     index: OffsetIndex
     time_index: TimeIndex
@@ -30,6 +32,7 @@ class Segment:
         mode: str,
         now_ms: int,
         state: str = "",
+        absent: bool = False,
     ) -> Segment: ...
     def begin_scan(self, pos: int) -> None: ...
     def add_damage(self, pos: int, end: int, first_offset: int, next_offset: int) -> None: ...

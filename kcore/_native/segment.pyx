@@ -36,7 +36,7 @@ cdef enum:
     WINDOW_BYTES_MAX = 1024 * 1024
     # Populated pages are dirty pages: a partition must show some traffic before it gets them.
     SMALL_APPENDS_MIN = 16
-    GROW_BYTES_MIN = 64 * 1024
+    GROW_BYTES_MIN = 4 * 1024       # doubled from then on: most partitions of many stay small
     GROW_BYTES_MAX = 64 * 1024 * 1024
 
 cdef int64_t PAGE_BYTES = sysconf(_SC_PAGESIZE)
@@ -58,11 +58,12 @@ cdef class Segment:
     @staticmethod
     def open(FileOps ops, str directory, int64_t base_offset, *, bint create,
              int64_t index_interval_bytes, int64_t segment_bytes, str mode, int64_t now_ms,
-             str state=""):
+             str state="", bint absent=False):
         """An existing segment (its size is the file's until something examines it) or a new one.
 
         No file stays open or is mapped before it is needed, and a new one has no blocks. `state`: what
-        its names end with, ".cleaned" or ".swap" while it is not a segment of the log yet.
+        its names end with, ".cleaned" or ".swap" while it is not a segment of the log yet. `absent`: a
+        new one has no file either; only for the first of a log, as its name is the log's offset.
         """
         cdef Segment s = Segment.__new__(Segment)
         s.ops = ops
@@ -80,7 +81,9 @@ cdef class Segment:
         s.window = WINDOW_BYTES_MIN
         s.set_limits(index_interval_bytes, segment_bytes, mode)
         if create:
-            ops.open(s.path, True)      # closed again: the first use opens it
+            s.absent = absent
+            if not absent:
+                ops.open(s.path, True)      # closed again: the first use opens it
             s.index.reset()
             s.time_index.reset()
             s.times_known = True
@@ -108,7 +111,8 @@ cdef class Segment:
         if self.mapping is not None:
             return 0
         if self.file is None:
-            self.file = self.ops.open(self.path, False)
+            self.file = self.ops.open(self.path, self.absent)
+            self.absent = False
             self.allocated = self.ops.size(self.file)
             if self.allocated < self.size:
                 raise Inconsistent("the file became shorter", path=self.path,
@@ -424,7 +428,7 @@ cdef class Segment:
 
     # ------------------------------------------------------------------- seal, cut, sync, close
 
-    cdef int prepare_seal(self) except -1:
+    cdef int prepare_seal(self, bint closing=False) except -1:
         """Everything of a seal that can fail: the file trimmed, which frees space, then both
         indexes written, with the final time entry. The segment can still be appended to."""
         if self.mapping is not None:
@@ -433,8 +437,9 @@ cdef class Segment:
         if (self.times_known and self.max_timestamp >= 0 and self.time_index.loaded
                 and self.time_index.mapping is None):
             self.time_index.add(self.max_timestamp, self.max_timestamp_offset)
-        # Of nothing there is nothing to index: a broker may stop with thousands of empty logs.
-        if (self.size or self.ops.exists(self.index.path)
+        # Nor is there anything in the indexes of a small log that is only closed: its next opening
+        # walks it. A broker may stop with thousands of those.
+        if ((self.index.count if closing else self.size) or self.ops.exists(self.index.path)
                 or self.ops.exists(self.time_index.path)):
             self.index.store(True)
             self.time_index.store(True)

@@ -14,7 +14,7 @@ from kbroker.log import states
 from kbroker.log.config import PartitionConfig
 
 from kcore.files import names
-from tests.log.support import Partitions, append, batch
+from tests.log.support import Partitions, append, batch, sequenced
 
 
 def copied(partitions: Partitions, directory: Path) -> Partitions:
@@ -39,7 +39,7 @@ def test_it_is_found_when_a_power_cut_took_the_file_but_not_the_snapshot(
 ) -> None:
     partitions = Partitions(tmp_path / "a")
     partition = partitions.open(leader_epoch=4)
-    append(partition, batch(b"a"))
+    append(partition, sequenced(1, 0, 0))
     partition.close()
     path = partitions.path / names.LEADER_EPOCH_CHECKPOINT
     assert path.exists()

@@ -430,19 +430,26 @@ def test_below_the_reserve_appends_wait_for_space(
 # What a new partition costs
 
 
-def test_a_new_partition_is_a_log_and_a_label(tmp_path: Path) -> None:
+def test_a_new_partition_is_a_label(tmp_path: Path) -> None:
     managed = Managed(tmp_path / "data").open(image())
     managed.logs.create("t", 0, TOPIC_ID, TopicConfig(managed.config))
     path = tmp_path / "data" / "t-0"
-    empty = {names.PARTITION_METADATA, names.make_segment_name(0, names.LOG_SUFFIX)}
-    assert set(os.listdir(path)) == empty
+    assert os.listdir(path) == [names.PARTITION_METADATA]
     assert load_partition_metadata(path / names.PARTITION_METADATA).topic_id == TOPIC_ID
     managed.logs.close()
-    assert set(os.listdir(path)) == empty  # and of no records there is no index
     again = Managed(tmp_path / "data").open(image(("t", TOPIC_ID, 1)))
+    assert os.listdir(path) == [names.PARTITION_METADATA]  # of no records there is no file
     append(again.partition(), batch(b"a"))
     assert again.partition().epoch_at(0) == 3
     again.logs.close()
+    # Few records of no producer: their next opening reads them, and needs nothing beside them.
+    log_name = names.make_segment_name(0, names.LOG_SUFFIX)
+    assert set(os.listdir(path)) == {names.PARTITION_METADATA, log_name}
+    third = Managed(tmp_path / "data").open(image(("t", TOPIC_ID, 1)))
+    assert values_from(third.partition(), 0) == [b"a"] and third.partition().epoch_at(0) == 3
+    assert third.partition().log.max_timestamp_offset() is not None
+    append(third.partition(), sequenced(1, 0, 0))
+    third.logs.close()
     assert names.LEADER_EPOCH_CHECKPOINT in os.listdir(path)
 
 

@@ -170,3 +170,15 @@ def test_a_sync_of_everything_says_nothing_of_what_was_cut_meanwhile(tmp_path: P
     log.end_sync()
     assert log.flushed_offset == 0
     log.close()
+
+
+def test_a_file_made_by_the_first_append_is_there_after_a_power_cut() -> None:
+    ops = MemoryOps(crashes=True)
+    ops.make_dirs("/m")
+    log = Log.open("/m", ops=ops, fresh=True)
+    assert ops.list("/m") == []
+    assert log.segments()[0].size_bytes == 0
+    log.flush()  # nothing yet: the directory is durable as it is
+    log.append(batch(1))
+    log.flush()
+    assert Log.open("/m", ops=ops.crash()).next_offset == 1

@@ -51,7 +51,7 @@ def test_files_grow_in_doubling_chunks_with_blocks_behind_them(tmp_path: Path) -
         if not sizes or name.stat().st_size != sizes[-1]:
             sizes.append(name.stat().st_size)
             assert name.stat().st_blocks * 512 >= sizes[-1]
-    assert sizes == [65536, 131072, 262144, 524288, 1048576]
+    assert sizes == [4096 << n for n in range(9)]
     log.close()
     assert name.stat().st_size == log.size_bytes
 

@@ -485,8 +485,9 @@ class PartitionLog(Replica):
     def close(self, *, sync: bool = True) -> None:
         """Notes the producers, trims, syncs if `touched` and closes. Idempotent. Without `sync` the
         caller sets `closed_durable` once it is."""
-        due = self.states.take_snapshot(self.log.next_offset)
-        if due is not None:
-            store_snapshot(*due)
+        if self.states.needs_snapshot(self.log.size_bytes):
+            due = self.states.take_snapshot(self.log.next_offset)
+            if due is not None:
+                store_snapshot(*due)
         self.log.close(sync=sync and self.touched)
         self.closed_durable = sync

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kcore.files.producer_snapshot import ProducerEntry
 
 READ_BYTES = 4 << 20  # of one step of a replay
+REPLAY_BYTES_MAX = 64 << 10  # of a log that needs no snapshot
 REFILL_BYTES = 1 << 20  # before a snapshot: more than five requests of most clients
 
 
@@ -228,6 +229,11 @@ class PartitionStates:
                 return None
         self._last_snapshot = next_offset
         return self._file(next_offset, names.SNAPSHOT_SUFFIX), self.producers.snapshot()
+
+    def needs_snapshot(self, size_bytes: int) -> bool:
+        """Whether an opening would miss one. A small log without producers is read as quickly, and
+        a broker may stop with thousands of those."""
+        return size_bytes > REPLAY_BYTES_MAX or self._last_snapshot >= 0 or len(self.producers) > 0
 
     def snapshot_offsets(self) -> list[int]:
         if self._dir is None:
