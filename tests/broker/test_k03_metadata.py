@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from kbroker.base import errors
 from kbroker.broker.operations import NOT_REQUESTED
+from kbroker.broker.topic_entries import KINDS_MAX
 from kbroker.wire import apis
 from kbroker.wire.schema.metadata import MetadataRequest, MetadataRequestTopic
 from kbroker.wire.struct import ZERO_ID
@@ -180,5 +181,51 @@ def test_internal_topics_come_with_their_own_configuration() -> None:
         assert raft.error_code == errors.INVALID_TOPIC_EXCEPTION
         config = admin.topics.topic_config("__consumer_offsets")
         assert config.cleanup_policy == ("compact",)
+
+    run(test)
+
+
+@pytest.mark.parametrize("version", range(14))
+def test_all_topics_are_told_as_each_of_them_is(version: int) -> None:
+    async def test() -> None:
+        admin = await Admin.open()
+        everything = MetadataRequest(
+            topics=[] if version == 0 else None, include_topic_authorized_operations=version >= 8
+        )
+
+        async def same_as_one_by_one() -> None:
+            names = list(admin.topics.image.topics)
+            asked = asking(*names, include_topic_authorized_operations=version >= 8)
+            all_of_them = await metadata(admin, version, everything)
+            one_by_one = await metadata(admin, version, asked)
+            assert [topic.name for topic in all_of_them.topics] == names
+            assert repr(all_of_them) == repr(one_by_one)
+
+        for n in range(130):  # a count of two bytes
+            await admin.topics.create_topic(f"t-{n}", 1 + n % 3)
+        await same_as_one_by_one()
+        await admin.topics.delete_topic("t-7")
+        await admin.topics.create_topic("t-7", 2)
+        await admin.topics.create_partitions("t-9", 5)
+        await same_as_one_by_one()
+        for n in range(130):
+            await admin.topics.delete_topic(f"t-{n}")
+        assert (await metadata(admin, version, everything)).topics == []
+
+    run(test)
+
+
+def test_entries_of_few_kinds_are_kept_and_none_of_topics_that_are_gone() -> None:
+    async def test() -> None:
+        admin = await Admin.open()
+        await admin.topics.create_topic("a", 1)
+        await admin.topics.create_topic("b", 1)
+        for version in range(1, 14):
+            await metadata(admin, version, MetadataRequest(topics=None))
+        kept = admin.topics.answers.entries
+        assert len(kept) == KINDS_MAX and (13, NOT_REQUESTED) in kept
+        await admin.topics.delete_topic("a")
+        await metadata(admin, 13, MetadataRequest(topics=None))
+        assert [topic.name for topic, _ in kept[13, NOT_REQUESTED].values()] == ["b"]
 
     run(test)

@@ -19,6 +19,7 @@ import pytest
 from kbroker.base import limits
 from kbroker.base.clock import ManualClock
 from kbroker.base.metrics import BrokerMetrics
+from kbroker.broker import server
 from kbroker.broker.node import flexible_versions
 from kbroker.broker.registry import handles_raw
 from kbroker.broker.server import Listener, Server, ServerLimits
@@ -140,6 +141,22 @@ def test_connections_are_limited_in_all_and_per_address(uvloop: bool) -> None:
                 assert await again.receive() == (2, b"PLAINTEXT:y")
 
     run(test, uvloop=uvloop)
+
+
+def test_half_of_the_descriptors_are_kept_for_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = 2 * (limits.FDS_RESERVED + 1)
+    monkeypatch.setattr(server, "_fd_limit", lambda: few)
+
+    async def test() -> None:
+        async with Harness(echo) as h:
+            h.server._fd_ceiling = 1 << 20  # the test has descriptors of its own
+            kept = await h.connect()
+            kept.send(PRODUCE, 3, 1, b"x")
+            assert await kept.receive() == (1, b"PLAINTEXT:x")
+            assert await (await h.connect()).closed() == b""
+            assert h.metrics.connections_refused == 1
+
+    run(test)
 
 
 def test_limits_that_change_hold_for_those_who_come() -> None:

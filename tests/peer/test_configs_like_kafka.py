@@ -35,8 +35,6 @@ OTHER_DEFAULTS = {
     "log.dir",
     "log.dirs",
     "log.flush.scheduler.interval.ms",
-    "max.connections",
-    "max.connections.per.ip",
     "node.id",
 }
 # Listeners do not change while the broker runs.

@@ -28,8 +28,8 @@ SWEEP_INTERVAL_MS = 1_000
 STOP_GRACE_MS_MAX = 1_000  # of the two seconds a stop may take; syncs need the rest
 
 # All connections together
-CONNECTIONS_MAX = 10_000
-CONNECTIONS_PER_IP_MAX = 1_000
+CONNECTIONS_MAX = (1 << 31) - 1  # max.connections: half of the descriptors decide
+CONNECTIONS_PER_IP_MAX = (1 << 31) - 1
 ACCEPTS_PER_SWEEP_MAX = 5_000  # about a second's; what is more waits in the backlog
 FDS_RESERVED = 64  # kept free for segments, indexes and the metadata store
 RECEIVED_BYTES_MAX = 256 * MIB  # unfinished requests; then reading pauses everywhere

@@ -71,13 +71,13 @@ class ServerKeys:
         doc="Where everything is kept. memory: nothing is written to disk and everything is gone "
         "when the broker stops.",
     )
-    # The limits on connections are on by default here; Kafka's default is no limit.
+    # As in Kafka no limit by default: half of RLIMIT_NOFILE is one (`Server`).
     max_connections = declare(
-        "max.connections", INT, 10_000, at_least(1), mode=CLUSTER_WIDE,
-        doc="Most connections open at once.",
+        "max.connections", INT, INT_MAX, at_least(1), mode=CLUSTER_WIDE,
+        doc="Most connections open at once; never more than half of the open files allowed.",
     )
     max_connections_per_ip = declare(
-        "max.connections.per.ip", INT, 1_000, at_least(1), mode=CLUSTER_WIDE,
+        "max.connections.per.ip", INT, INT_MAX, at_least(1), mode=CLUSTER_WIDE,
         doc="Most connections open at once from one address.",
     )
     connections_max_idle_ms = declare(

@@ -6,6 +6,8 @@ neither decoding nor encoding. Requests are chosen by strangers, hence the bound
 
 from __future__ import annotations
 
+from typing import Any
+
 REQUEST_BYTES_MAX = 1 << 10
 CACHED_BYTES_MAX = 16 << 20
 
@@ -13,11 +15,12 @@ Key = tuple[int, str, bytes]  # API version, listener, request body
 
 
 class AnswerCache:
-    __slots__ = ("_bodies", "_size")
+    __slots__ = ("_bodies", "_size", "entries")
 
     def __init__(self) -> None:
         self._bodies: dict[Key, bytes] = {}
         self._size = 0
+        self.entries: dict[tuple[int, int], dict[bytes, Any]] = {}  # topic_entries.py
 
     def get(self, key: Key) -> bytes | None:
         return self._bodies.get(key)

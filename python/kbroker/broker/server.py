@@ -93,7 +93,9 @@ class Server:
         self._arrivals: set[asyncio.Task[None]] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._accept_pauses: list[asyncio.TimerHandle] = []
-        self._fd_ceiling = _fd_limit() - limits.FDS_RESERVED
+        fds = _fd_limit()
+        self._fd_ceiling = fds - limits.FDS_RESERVED
+        self._fds_max = max(1, fds // 2 - limits.FDS_RESERVED)  # the other half is for segments
         self._started = False
         self._stopping = False
 
@@ -188,6 +190,8 @@ class Server:
     def _refusal(self, ip: str) -> str | None:
         if self._taken >= self._limits.connections_max:
             return f"refused: {self._limits.connections_max} connections are open"
+        if self._taken >= self._fds_max:
+            return f"refused: {self._taken} connections are open, half of RLIMIT_NOFILE"
         if self._per_ip.get(ip, 0) >= self._limits.connections_per_ip_max:
             return f"refused: {self._limits.connections_per_ip_max} connections of this address"
         return None

@@ -9,7 +9,9 @@
 * Brokers are told as the listener advertises them that the request came in by.
 
 Answers are kept until the cluster changes, by the bytes of the request; one that created a topic is
-not. ACLs: Describe on topics, Create for auto-creation.
+not. What is told of a topic where all are asked for is kept until that topic changes.
+
+ACLs: Describe on topics, Create for auto-creation.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from kbroker.base.errors import KafkaError
 from kbroker.broker.context import RequestContext
 from kbroker.broker.operations import cluster_operations, topic_operations
 from kbroker.broker.registry import handles_raw
+from kbroker.broker.topic_entries import fill
 from kbroker.broker.topics import Outcome, TopicImage
 from kbroker.wire import apis, messages
 from kbroker.wire.header import response_header
@@ -81,10 +84,8 @@ def _encode(ctx: RequestContext, req: MetadataRequest, created: dict[str, Outcom
     services = ctx.services
     image = services.topics.image
     operations = topic_operations(req.include_topic_authorized_operations)
-    if _wants_all(ctx, req):
-        topics = [_found(topic, operations) for topic in image.topics.values()]
-    else:
-        topics = _asked_for(ctx, req, created, operations)
+    everything = _wants_all(ctx, req)
+    topics = [] if everything else _asked_for(ctx, req, created, operations)
     response = MetadataResponse(
         brokers=[
             MetadataResponseBroker(
@@ -97,7 +98,11 @@ def _encode(ctx: RequestContext, req: MetadataRequest, created: dict[str, Outcom
         topics=topics,
         cluster_authorized_operations=cluster_operations(req.include_cluster_authorized_operations),
     )
-    return messages.encode_response(apis.METADATA, ctx.api_version, response)
+    body = messages.encode_response(apis.METADATA, ctx.api_version, response)
+    if not everything:
+        return body
+    kept = services.topics.answers.entries
+    return fill(kept, body, image.topics.values(), ctx.api_version, operations, _found)
 
 
 def _asked_for(
