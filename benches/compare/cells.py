@@ -93,7 +93,7 @@ def fetch_cells() -> list[Cell]:
         replace(plain, title="1 MiB of each of 6 partitions", partitions=6),
         replace(plain, title="64 KiB an answer, 16 connections", fetch_bytes=64 * KIB,
                 connections=16),
-        Cell("catch-up", "read 2 GiB from its begin", "raw", "catch_up",
+        Cell("catch-up", "2 GiB, from the beginning", "raw", "catch_up",
              (rate(essential=True), cpu(), Figure("cold_rate", essential=True),
               Figure("cold_cpu")),
              batch_bytes=64 * KIB, fill_bytes=2 * GIB, bytes_max=2 * GIB, seconds=6,

@@ -27,6 +27,8 @@ AXES = {
     "life": "Starting, memory, disk",
 }
 
+NAMED_AXES = ("produce", "fetch", "catch-up")  # the titles of the other cells say it themselves
+
 HOW = """\
 How to read it: medians of the rounds, [lowest to highest] beside them. "x Kafka" and "x Tansu" say
 how many times better kcore is: faster, or smaller where less is better; below 1 it is **behind**.
@@ -115,11 +117,14 @@ def target_text(row: Row, peers: Iterable[str]) -> str:
 
 
 def lines(rows: list[Row], names: list[str], *, spread: bool) -> list[str]:
+    """A table; without spreads it stands alone and says what a section's title would."""
     peers = [peer for peer in PEERS if peer in names]
     head = ["what", *names, *(f"x {peer.split()[-1]}" for peer in peers), "target"]
     table = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
         what = f"{row['cell']}: {row['label']}"
+        if not spread and row["axis"] in NAMED_AXES:
+            what = f"{row['axis']} {what}"
         if row["driver"] != "raw":
             what = f"{what} ({DRIVERS[row['driver']]})"
         cells = [what, *(cell_text(row, name, spread=spread) for name in names)]
