@@ -117,7 +117,7 @@ class Cell:
     in_flight: int = 5
     fetch_bytes: int = MIB  # of one partition in one answer
     rate: float = 0.0  # requests a second, of cells at a fixed rate
-    seconds: float = 0.6  # how long one round aims to take
+    seconds: float = 0.4  # how long one round aims to take
     bytes_max: int = 512 * MIB  # a round ends here, however fast it was
     fill_bytes: int = 0  # payload that `prepare` writes first
     rounds: int = 5

@@ -76,7 +76,7 @@ def draw_ratios(rows: list[Row], title: str, path: Path) -> None:
     axes.set_xlim(min(0.5, lowest), max(2.0, highest))
     axes.set_title(f"{title}: how many times better kcore is", fontsize=9)
     axes.legend(fontsize=7)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     pyplot.close(figure)
 
 
@@ -102,5 +102,5 @@ def draw_percentiles(rows: list[Row], path: Path) -> None:
         axes.grid(axis="y", alpha=0.3)
     grid[0][0].set_ylabel("milliseconds", fontsize=8)
     grid[0][0].legend(fontsize=6)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     pyplot.close(figure)
