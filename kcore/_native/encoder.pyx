@@ -76,7 +76,10 @@ cdef extern from "recordwrite.h" nogil:
         int64_t i, int64_t delta, int64_t key_size, int64_t value_size, int64_t headers_size
     )
     int64_t kcore_measure(const Plan* plan)
-    int64_t kcore_headers_quick(PyObject* given, uint8_t* out, int64_t room)
+    int64_t kcore_headers_run(
+        PyObject** given, int64_t i, int64_t count, uint8_t* out, int64_t* size, int64_t room,
+        int64_t* ends
+    )
     uint8_t* kcore_write_run(const Plan* plan, int64_t* at, uint8_t* p, int64_t room)
 
 cdef enum:
@@ -515,19 +518,19 @@ cdef class _Headers:
             raise MemoryError()
         # A list of the caller's, because other objects may run code when they are iterated.
         cdef list records = given if type(given) is list else list(given)
-        cdef int64_t size
-        for one in records:
-            if i == count:
-                break
+        while True:
             if h.room - h.size < HEADERS_ROOM_BYTES:
                 h.grow(HEADERS_ROOM_BYTES)
-            size = kcore_headers_quick(<PyObject*>one, h.data + h.size, h.room - h.size)
-            if size >= 0:
-                h.size += size
-            else:
-                h.add_record(one, i)
-            h.ends[i] = h.size
-            i += 1
+            i = kcore_headers_run(
+                KCORE_LIST_ITEMS(records), i, min(count, len(records)), h.data, &h.size, h.room,
+                h.ends
+            )
+            if i >= count or i >= len(records):
+                break
+            if h.room - h.size >= HEADERS_ROOM_BYTES:
+                h.add_record(records[i], i)
+                h.ends[i] = h.size
+                i += 1
         if i != count:
             raise ValueError("the headers changed while they were encoded")
         return h

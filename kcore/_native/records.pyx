@@ -403,10 +403,17 @@ cdef class RecordIterator:
 
     def __next__(self):
         cdef RecordView r
+        cdef const uint8_t* behind
         cdef Record record
         while self.index >= self.section.h.record_count:
             self._open_next()
-        self.section.next(&r, self.index)
+        behind = kcore_record_quick(self.section.c.p, self.section.c.end, &r)
+        if behind == NULL or r.offset_delta > self.section.h.last_offset_delta or (
+            r.header_count and not kcore_headers_fit(&r)
+        ):
+            r = self._next_in_steps()
+        else:
+            self.section.c.p = behind
         self.index += 1
         if self.index == self.section.h.record_count and self.section.c.p != self.section.c.end:
             raise_record_status(RECORD_TRAILING, &self.section.h, self.index)
@@ -417,11 +424,20 @@ cdef class RecordIterator:
         record.headers_at = r.headers
         record.end = r.end
         record.offset = self.section.h.base_offset + r.offset_delta
-        record.timestamp = self.section.timestamp_of(&r)
+        if self.section.h.attributes & ATTR_APPEND_TIME:
+            record.timestamp = self.section.h.max_timestamp
+        else:
+            record.timestamp = timestamp_at(self.section.h.base_timestamp, r.timestamp_delta)
         record.key_size = r.key_size
         record.value_size = r.value_size
         record.header_count = r.header_count
         return record
+
+    cdef RecordView _next_in_steps(self) except *:
+        """By value: a record whose address is known to nobody is decoded in registers."""
+        cdef RecordView r
+        self.section.next(&r, self.index)
+        return r
 
     cdef int _open_next(self) except -1:
         if self.next_batch >= self.end:

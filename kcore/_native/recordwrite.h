@@ -75,6 +75,21 @@ KCORE_INLINE void kcore_copy_short(uint8_t *dst, const uint8_t *src, int64_t n) 
     }
 }
 
+/* The same where a few bytes are the most likely: keys and headers. */
+KCORE_INLINE void kcore_copy_few(uint8_t *dst, const uint8_t *src, int64_t n) {
+    if (n == 1) {
+        dst[0] = src[0];
+    } else if (n <= 16 && n >= 8) {
+        memcpy(dst, src, 8);
+        memcpy(dst + n - 8, src + n - 8, 8);
+    } else if (n < 8 && n >= 4) {
+        memcpy(dst, src, 4);
+        memcpy(dst + n - 4, src + n - 4, 4);
+    } else {
+        kcore_copy_short(dst, src, n);
+    }
+}
+
 KCORE_INLINE void kcore_copy(uint8_t *dst, const uint8_t *src, int64_t n) {
     if (n <= KCORE_SHORT_BYTES_MAX)
         kcore_copy_short(dst, src, n);
@@ -96,6 +111,15 @@ KCORE_INLINE int kcore_number_size(int64_t v) {
     return size;
 }
 
+/* The same of a size, or -1 for null. */
+KCORE_INLINE int kcore_size_size(int64_t v) {
+    if (v < 1 << 6)
+        return 1;
+    if (v < 1 << 13)
+        return 2;
+    return v < 1 << 20 ? 3 : v < 1 << 27 ? 4 : 5;
+}
+
 KCORE_INLINE uint8_t *kcore_put_number(uint8_t *p, int64_t v) {
     uint64_t u = kcore_zigzag(v);
     for (; u >= 0x80; u >>= 7)
@@ -110,6 +134,18 @@ KCORE_INLINE uint8_t *kcore_put_small(uint8_t *p, int64_t v) {
     p[0] = (uint8_t)((u & 0x7f) | more << 7);
     p[1] = (uint8_t)(u >> 7);
     return p + 1 + more;
+}
+
+/* The same with branches, for sizes that are mostly alike, which a processor foresees. */
+KCORE_INLINE uint8_t *kcore_put_alike(uint8_t *p, int64_t v) {
+    uint32_t u = (uint32_t)v << 1;
+    if (v >= 1 << 6) {
+        p[0] = (uint8_t)(u | 0x80);
+        p[1] = (uint8_t)(u >> 7);
+        return p + 2;
+    }
+    p[0] = (uint8_t)(v < 0 ? 1 : u);
+    return p + 1;
 }
 
 /* ------------------------------------------------------------------ what a record is made of */
@@ -171,6 +207,8 @@ KCORE_INLINE int64_t kcore_headers_size(const kcore_plan *plan, int64_t i) {
     return plan->header_ends[i] - (i ? plan->header_ends[i - 1] : 0);
 }
 
+KCORE_INLINE int64_t kcore_at_least_0(int64_t size) { return size & ~(size >> 63); }
+
 KCORE_INLINE int64_t kcore_body_size(int64_t i, int64_t delta, int64_t key_size,
                                      int64_t value_size, int64_t headers_size) {
     return 1 + kcore_number_size(delta) + kcore_number_size(i) + kcore_number_size(key_size) +
@@ -204,22 +242,29 @@ KCORE_INLINE void kcore_store_le64(uint8_t *p, uint64_t v) {
 
 /* ------------------------------------------------------------------ the two passes */
 
-KCORE_INLINE int64_t kcore_measure_any(const kcore_plan *plan) {
-    int64_t total = 0;
+/* `key_kind` and `value_kind` are those of the plan's columns. */
+KCORE_INLINE int64_t kcore_measure_any(const kcore_plan *all, int key_kind, int value_kind) {
+    const kcore_plan copy = *all, *plan = &copy; /* which no store can be thought to change */
+    int64_t total = 0, same_until = 0, offset_bytes = 0;
     for (int64_t i = 0; i < plan->count; i++) {
-        int64_t key_size = kcore_checked_size(&plan->keys, plan->keys.kind, i);
-        int64_t value_size = kcore_checked_size(&plan->values, plan->values.kind, i);
+        int64_t key_size = kcore_checked_size(&plan->keys, key_kind, i);
+        int64_t value_size = kcore_checked_size(&plan->values, value_kind, i);
         int64_t headers_size = kcore_headers_size(plan, i);
         if (key_size < -1 || value_size < -1)
             return -1;
         if (key_size > BATCH_BYTES_MAX || value_size > BATCH_BYTES_MAX ||
             headers_size > BATCH_BYTES_MAX)
             return BATCH_BYTES_MAX + 1;
-        int64_t delta = kcore_delta(plan, i);
-        int64_t body = kcore_body_size(i, delta, key_size, value_size, headers_size);
+        if (i >= same_until) {
+            offset_bytes = kcore_number_size(i);
+            same_until = kcore_same_size_until(i);
+        }
+        int64_t body = 1 + kcore_number_size(kcore_delta(plan, i)) + offset_bytes +
+                       kcore_size_size(key_size) + kcore_at_least_0(key_size) +
+                       kcore_size_size(value_size) + kcore_at_least_0(value_size) + headers_size;
         if (body > BATCH_BYTES_MAX)
             return body;
-        total += kcore_number_size(body) + body;
+        total += kcore_size_size(body) + body;
     }
     return total;
 }
@@ -247,27 +292,34 @@ KCORE_INLINE int64_t kcore_measure_plain(const kcore_plan *plan, int kind) {
 
 /* The quick writers put up to five bytes too many behind a number. The last record is not theirs,
  * so that these bytes always lie in the same record or the next one, of at least seven. */
-KCORE_INLINE uint8_t *kcore_write_any(const kcore_plan *all, int64_t *at, uint8_t *out,
-                                      int64_t room) {
+KCORE_INLINE uint8_t *kcore_write_any(const kcore_plan *all, int key_kind, int value_kind,
+                                      int64_t *at, uint8_t *out, int64_t room) {
     const kcore_plan copy = *all, *plan = &copy;
     const uint8_t *key = NULL, *value = NULL;
     uint8_t *p = out;
     int64_t i = *at;
     for (; i < plan->count - 1 && p - out < room; i++) {
-        int64_t key_size = kcore_column_at(&plan->keys, plan->keys.kind, i, &key);
-        int64_t value_size = kcore_column_at(&plan->values, plan->values.kind, i, &value);
+        int64_t key_size = kcore_column_at(&plan->keys, key_kind, i, &key);
+        int64_t value_size = kcore_column_at(&plan->values, value_kind, i, &value);
         int64_t headers_size = kcore_headers_size(plan, i);
         int64_t delta = kcore_delta(plan, i);
         if (value_size >= KCORE_FUSED_BYTES_MIN || key_size > KCORE_SHORT_BYTES_MAX ||
             headers_size > KCORE_SHORT_BYTES_MAX)
             break;
-        p = kcore_put_small(p, kcore_body_size(i, delta, key_size, value_size, headers_size));
+        /* A body of 64 bytes and more, up to what is not for us, has a size of two: written last,
+         * when it is known. */
+        uint8_t *start = p;
+        int is_long = kcore_at_least_0(key_size) + kcore_at_least_0(value_size) + headers_size >= 64;
+        if (is_long)
+            p += 2;
+        else
+            p = kcore_put_small(p, kcore_body_size(i, delta, key_size, value_size, headers_size));
         *p++ = 0; /* attributes: none are defined */
         p = kcore_put_number(p, delta);
-        p = kcore_put_number(p, i);
-        p = kcore_put_small(p, key_size);
+        p = i < 1 << 13 ? kcore_put_alike(p, i) : kcore_put_number(p, i);
+        p = kcore_put_alike(p, key_size);
         if (key_size > 0) {
-            kcore_copy_short(p, key, key_size);
+            kcore_copy_few(p, key, key_size);
             p += key_size;
         }
         p = kcore_put_small(p, value_size);
@@ -278,8 +330,13 @@ KCORE_INLINE uint8_t *kcore_write_any(const kcore_plan *all, int64_t *at, uint8_
         if (plan->headers == NULL)
             *p = 0;
         else
-            kcore_copy_short(p, plan->headers + plan->header_ends[i] - headers_size, headers_size);
+            kcore_copy_few(p, plan->headers + plan->header_ends[i] - headers_size, headers_size);
         p += headers_size;
+        if (is_long) {
+            int64_t body = p - start - 2;
+            start[0] = (uint8_t)(body << 1 | 0x80);
+            start[1] = (uint8_t)(body >> 6);
+        }
     }
     *at = i;
     return p;
@@ -337,8 +394,11 @@ KCORE_INLINE int kcore_is_plain(const kcore_plan *plan) {
  * pages for every large batch: their faults cost more than all the rest. */
 static int64_t kcore_measure(const kcore_plan *plan) {
     const int kind = plan->values.kind;
-    if (!kcore_is_plain(plan))
-        return kcore_measure_any(plan);
+    if (!kcore_is_plain(plan)) {
+        if (kind == KCORE_COLUMN_LIST && plan->keys.kind == KCORE_COLUMN_LIST)
+            return kcore_measure_any(plan, KCORE_COLUMN_LIST, KCORE_COLUMN_LIST);
+        return kcore_measure_any(plan, plan->keys.kind, kind);
+    }
     if (kind == KCORE_COLUMN_LIST)
         return kcore_measure_plain(plan, KCORE_COLUMN_LIST);
     if (kind == KCORE_COLUMN_64)
@@ -350,8 +410,11 @@ static int64_t kcore_measure(const kcore_plan *plan) {
  * that is not for it: the last one, or one with large parts. Returns the position behind them. */
 static uint8_t *kcore_write_run(const kcore_plan *plan, int64_t *at, uint8_t *p, int64_t room) {
     const int kind = plan->values.kind;
-    if (!kcore_is_plain(plan) || *at >= KCORE_PLAIN_END)
-        return kcore_write_any(plan, at, p, room);
+    if (!kcore_is_plain(plan) || *at >= KCORE_PLAIN_END) {
+        if (kind == KCORE_COLUMN_LIST && plan->keys.kind == KCORE_COLUMN_LIST)
+            return kcore_write_any(plan, KCORE_COLUMN_LIST, KCORE_COLUMN_LIST, at, p, room);
+        return kcore_write_any(plan, plan->keys.kind, kind, at, p, room);
+    }
     if (kind == KCORE_COLUMN_LIST)
         return kcore_write_plain(plan, KCORE_COLUMN_LIST, at, p, room);
     if (kind == KCORE_COLUMN_64)
@@ -365,7 +428,7 @@ static uint8_t *kcore_write_run(const kcore_plan *plan, int64_t *at, uint8_t *p,
 
 /* The header section of one record, given as None or a list of tuples (ASCII str, bytes): returns
  * its size, or -1 if it looks otherwise or may not fit. Runs no Python code. */
-static int64_t kcore_headers_quick(PyObject *given, uint8_t *out, int64_t room) {
+KCORE_INLINE int64_t kcore_headers_quick(PyObject *given, uint8_t *out, int64_t room) {
     uint8_t *p = out;
     if (room < 8)
         return -1;
@@ -376,7 +439,7 @@ static int64_t kcore_headers_quick(PyObject *given, uint8_t *out, int64_t room) 
     if (!PyList_CheckExact(given) || PyList_GET_SIZE(given) > KCORE_HEADER_PART_MAX)
         return -1;
     const Py_ssize_t count = PyList_GET_SIZE(given);
-    p = kcore_put_small(p, count);
+    p = kcore_put_alike(p, count);
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *pair = PyList_GET_ITEM(given, i);
         if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2)
@@ -390,13 +453,35 @@ static int64_t kcore_headers_quick(PyObject *given, uint8_t *out, int64_t room) 
         if (name_size > KCORE_HEADER_PART_MAX || value_size > KCORE_HEADER_PART_MAX ||
             name_size + value_size + 8 > room - (p - out))
             return -1;
-        p = kcore_put_small(p, name_size);
-        kcore_copy(p, (const uint8_t *)PyUnicode_DATA(name), name_size);
-        p = kcore_put_small(p + name_size, value_size);
-        kcore_copy(p, (const uint8_t *)PyBytes_AS_STRING(value), value_size);
+        p = kcore_put_alike(p, name_size);
+        if (name_size <= KCORE_SHORT_BYTES_MAX)
+            kcore_copy_few(p, (const uint8_t *)PyUnicode_DATA(name), name_size);
+        else
+            memcpy(p, PyUnicode_DATA(name), (size_t)name_size);
+        p = kcore_put_alike(p + name_size, value_size);
+        if (value_size <= KCORE_SHORT_BYTES_MAX)
+            kcore_copy_few(p, (const uint8_t *)PyBytes_AS_STRING(value), value_size);
+        else
+            memcpy(p, PyBytes_AS_STRING(value), (size_t)value_size);
         p += value_size;
     }
     return p - out;
+}
+
+/* The sections of records from `i` on, behind the `size` bytes that `out` holds: returns the index
+ * of the first that is not quick. `ends` gets where each ends; `size` becomes the last of these. */
+static int64_t kcore_headers_run(PyObject *const *given, int64_t i, int64_t count, uint8_t *out,
+                                 int64_t *size, int64_t room, int64_t *ends) {
+    int64_t at = *size;
+    for (; i < count; i++) {
+        int64_t one = kcore_headers_quick(given[i], out + at, room - at);
+        if (one < 0)
+            break;
+        at += one;
+        ends[i] = at;
+    }
+    *size = at;
+    return i;
 }
 
 #endif

@@ -66,6 +66,24 @@ def test_where_offsets_and_sizes_grow_a_byte(count: int) -> None:
         assert kcore.encode(pair, timestamps=7) == expected
 
 
+@pytest.mark.parametrize("part", [0, 1, 3, 4, 7, 8, 9, 16, 17, 32, 33, 63, 64, 65, 512, 513])
+def test_where_sizes_grow_a_byte_beside_keys_and_headers(part: int) -> None:
+    """Such records have a writer of their own: short ones know their size before they are written,
+    long ones after."""
+    sizes = [None, 0, 1, *range(35, 70), 127, 128, 129, 512, 513, 4095, 4096, 4097]
+    records = []
+    for i, size in enumerate(sizes * 2):
+        value = None if size is None else b"v" * size
+        key = (None, b"k" * part, b"")[i % 3]
+        headers = [("n" * part, b"h" * (i % 70)), ("", b"")][: i % 4]
+        records.append(Record(i, 5 + (-1) ** i * (i * 40) ** (i % 5), key, value, headers))
+    got = kcore.encode(
+        [r.value for r in records], keys=[r.key for r in records],
+        headers=[r.headers for r in records], timestamps=[r.timestamp for r in records],
+    )  # fmt: skip
+    assert got == encode(records)
+
+
 def test_a_batch_of_more_than_a_million_records() -> None:
     count = (1 << 20) + 3
     columns = kcore.decode(kcore.encode([b"ab"] * count))
