@@ -207,10 +207,14 @@ class Pending:
             on_done()
 
 
+async def _carry_on(coroutine: Any, awaited: Any) -> Any:
+    """Lets a task take over a coroutine that has already been run up to its first wait."""
+    return await _steps(coroutine, awaited)  # from Python 3.12 on a task takes no generator
+
+
 @types.coroutine
-def _carry_on(coroutine: Any, awaited: Any) -> Generator[Any, Any, Any]:
-    """Lets a task take over a coroutine that has already been run up to its first wait, and gives
-    parked operations, which a task does not know, the shape of a future."""
+def _steps(coroutine: Any, awaited: Any) -> Generator[Any, Any, Any]:
+    """Gives parked operations, which a task does not know, the shape of a future."""
     while True:
         try:
             if type(awaited) is ParkedOperation:
