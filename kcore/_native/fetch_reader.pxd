@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int16_t, int32_t, int64_t
 
-from kcore._native.fetch_codec cimport FetchPartition
+from kcore._native.fetch_codec cimport FetchPartition, FetchRequest
 from kcore._native.log cimport Log
 from kcore._native.mapping cimport FetchSpan
 from kcore._native.replica cimport Replica
@@ -45,6 +45,9 @@ cdef class Wanted:
 
 cdef class Watchers:
     cdef dict heads
+    cdef dict by_name, by_id              # (topic, index) -> Replica
+    cdef readonly object metrics          # None before `attach`
+    cdef object on_failure
 
     cdef int add(self, Wanted wanted, FetchReader reader) except -1
     cdef int remove(self, Wanted wanted) except -1
@@ -63,13 +66,15 @@ cdef class FetchReader:
     cdef bint sorted                      # `active` is in reading order
     cdef list changed                     # woken since the last look
     cdef int64_t next_order
+    cdef public int32_t session_id        # what its answers carry; 0 for none
+    cdef public bint incremental
+    cdef public int64_t turn
     cdef Watchers watchers
     # Of the request under way.
     cdef int version
     cdef bint committed
-    cdef int64_t max_bytes
-    cdef dict replicas                    # (topic, index) -> Replica
-    cdef object metrics, on_failure
+    cdef int64_t max_bytes, min_bytes
+    cdef dict replicas                    # those by name, or those by id
 
     cdef int _activate(self, Wanted wanted) except -1
     cdef int _look(self, Wanted wanted) except -1

@@ -7,7 +7,7 @@ wake-up of a parked one, cost what changed, however many partitions are subscrib
 order:
 
     merge       what the client wants, added to what it wanted before
-    begin       how this request reads
+    begin       how a request reads
     run         looks at all that may have something; with `cold` left, again once they are warm
     watch       before waiting: lets go of what was read, and has every change told
     has_enough  after a wake-up: looks at what has changed
@@ -22,7 +22,7 @@ cimport cython
 from libc.stdint cimport int32_t, int64_t
 
 from kcore._native.fetch_codec cimport (
-    FetchPartition, finish, flush_piece, put_head, put_partition, put_partition_tags,
+    FetchPartition, FetchRequest, finish, flush_piece, put_head, put_partition, put_partition_tags,
 )
 from kcore._native.log cimport Log
 from kcore._native.mapping cimport FetchSpan
@@ -102,6 +102,14 @@ cdef class Watchers:
         """How many keys somebody waits for."""
         return len(self.heads)
 
+    def attach(self, dict by_name not None, dict by_id not None, metrics not None, on_failure):
+        """Where replicas are found: by (topic, index) or (topic id, index). `on_failure(metrics,
+        version, replica, error)` turns an error of a log into a code."""
+        self.by_name = by_name
+        self.by_id = by_id
+        self.on_failure = on_failure
+        self.metrics = metrics
+
     cdef int add(self, Wanted wanted, FetchReader reader) except -1:
         if wanted.watched or wanted.replica is None:
             return 0        # what was not found is an error, which is looked at each time
@@ -157,10 +165,12 @@ cdef class Watchers:
 
 @cython.final
 cdef class FetchReader:
-    """`lasting`: of a session, which tells only news, and each time who got records goes last."""
+    """With a `session_id` that is not 0: of a session. `incremental`: it has told of everything,
+    and now tells only news. `turn`: its requests so far."""
 
-    def __init__(self, *, bint lasting):
-        self.lasting = lasting
+    def __init__(self, int32_t session_id=0):
+        self.session_id = session_id
+        self.lasting = session_id != 0
         self.wanted = {}
         self.active = []
         self.changed = []
@@ -175,7 +185,7 @@ cdef class FetchReader:
 
     # ------------------------------------------------------------------- what is wanted
 
-    def merge(self, list topics not None, list forgotten not None):
+    def merge(self, topics not None, forgotten not None):
         """`topics` and `forgotten` as in a FetchRequest."""
         cdef Wanted wanted
         cdef FetchPartition asked
@@ -215,20 +225,20 @@ cdef class FetchReader:
 
     # ------------------------------------------------------------------- looking
 
-    def begin(self, int version, bint committed, int64_t max_bytes, dict replicas not None,
-              Watchers watchers not None, metrics, on_failure):
-        """`on_failure(metrics, version, replica, error)` turns an error of the log into a code."""
+    def begin(self, FetchRequest request not None, int version, int64_t max_bytes,
+              Watchers watchers not None):
+        """`max_bytes`: of the response, if the request does not want less."""
         cdef Wanted wanted
+        cdef bint committed = request.isolation_level != 0
         if committed != self.committed:
             self.committed = committed
             for wanted in self.wanted.values():     # another end, so nothing is known to be quiet
                 self._activate(wanted)
         self.version = version
-        self.max_bytes = max_bytes
-        self.replicas = replicas
+        self.max_bytes = min(max_bytes, <int64_t>request.max_bytes)
+        self.min_bytes = request.min_bytes
         self.watchers = watchers
-        self.metrics = metrics
-        self.on_failure = on_failure
+        self.replicas = watchers.by_name if version < TOPIC_ID_FROM else watchers.by_id
 
     def run(self, *, bint waits=False):
         """Looks at all that may have something, in reading order. Unless it `waits` for disks,
@@ -304,7 +314,8 @@ cdef class FetchReader:
             span = log.read_span(
                 offset, max(limit, <int64_t>1), bound, self.size == 0, self.cold)
         except (CoreError, OSError) as error:
-            return self._fail(wanted, self.on_failure(self.metrics, self.version, replica, error))
+            return self._fail(wanted, self.watchers.on_failure(
+                self.watchers.metrics, self.version, replica, error))
         if span is None:
             if self.cold:
                 self.cold_size = sum([(<FetchSpan>cold).size for cold in self.cold])
@@ -356,8 +367,13 @@ cdef class FetchReader:
             wanted.span = None
             self.watchers.add(wanted, self)
 
-    def has_enough(self, int64_t min_bytes):
-        """After a wake-up: whether to answer now."""
+    @property
+    def enough(self):
+        """Whether to answer without waiting for more."""
+        return self.urgent or self.size >= self.min_bytes
+
+    def has_enough(self):
+        """After a wake-up: looks at what has changed, and tells whether to answer now."""
         cdef Wanted wanted
         cdef list changed = self.changed
         self.changed = []
@@ -369,7 +385,7 @@ cdef class FetchReader:
             self._look(wanted)
             wanted.span = None
             self.watchers.add(wanted, self)
-        return self.urgent or self.size >= min_bytes
+        return self.enough
 
     def unwatch(self):
         """Nobody is to be told any more."""
@@ -393,10 +409,9 @@ cdef class FetchReader:
 
     # ------------------------------------------------------------------- answering
 
-    def answer(self, int32_t correlation_id, int32_t session_id, *, bint incremental):
-        """The response. `incremental`: only news."""
-        cdef list rows = self._told(incremental)
-        return self._write(rows, correlation_id, session_id)
+    def answer(self, int32_t correlation_id):
+        """The response: of a session that has been told of everything once, only news."""
+        return self._write(self._told(self.incremental), correlation_id, self.session_id)
 
     cdef list _told(self, bint incremental):
         cdef Wanted wanted
@@ -425,7 +440,7 @@ cdef class FetchReader:
                 continue
             counters = wanted.replica.counters
             if counters is None:
-                counters = wanted.replica.counters = self.metrics.topic(wanted.replica.topic)
+                counters = wanted.replica.counters = self.watchers.metrics.topic(wanted.replica.topic)
             if counters is not last:
                 if last is not None:
                     last.fetch_requests += count

@@ -27,8 +27,19 @@ def cache(slots: int = 10) -> FetchSessionCache:
     return FetchSessionCache(SeededRng(1), slots)
 
 
+def resolve(sessions: FetchSessionCache, request: Any, version: int, now_ms: int) -> Any:
+    clock: Any = SimpleNamespace(monotonic_ms=lambda: now_ms)
+    reader, error_code = sessions.resolve(request, version, clock)
+    return SimpleNamespace(
+        error_code=error_code,
+        reader=reader,
+        session_id=0 if reader is None else reader.session_id,
+        incremental=reader is not None and reader.incremental,
+    )
+
+
 def opened(sessions: FetchSessionCache, *indexes: int, now_ms: int = 0) -> int:
-    return sessions.resolve(asked(*indexes), NAMES, now_ms).session_id
+    return resolve(sessions, asked(*indexes), NAMES, now_ms).session_id
 
 
 def wanted(plan: Any) -> list[int]:
@@ -37,7 +48,7 @@ def wanted(plan: Any) -> list[int]:
 
 def test_without_a_session() -> None:
     sessions = cache()
-    plan = sessions.resolve(asked(0, 1, epoch=-1), NAMES, 0)
+    plan = resolve(sessions, asked(0, 1, epoch=-1), NAMES, 0)
     assert (plan.session_id, plan.incremental, wanted(plan)) == (0, False, [0, 1])
     assert len(sessions) == 0
 
@@ -45,7 +56,7 @@ def test_without_a_session() -> None:
 def test_a_full_fetch_opens_one_and_closes_the_named_one() -> None:
     sessions = cache()
     first = opened(sessions, 0)
-    plan = sessions.resolve(asked(1, session=first), NAMES, 0)
+    plan = resolve(sessions, asked(1, session=first), NAMES, 0)
     assert plan.session_id not in (0, first) and not plan.incremental
     assert len(sessions) == 1
 
@@ -53,22 +64,22 @@ def test_a_full_fetch_opens_one_and_closes_the_named_one() -> None:
 def test_the_final_epoch_closes() -> None:
     sessions = cache()
     first = opened(sessions, 0)
-    plan = sessions.resolve(asked(5, session=first, epoch=-1), NAMES, 0)
+    plan = resolve(sessions, asked(5, session=first, epoch=-1), NAMES, 0)
     assert (plan.session_id, wanted(plan), len(sessions)) == (0, [5], 0)
 
 
 def test_a_full_fetch_of_nothing_opens_nothing() -> None:
     sessions = cache()
-    assert sessions.resolve(asked(), NAMES, 0).session_id == 0
+    assert resolve(sessions, asked(), NAMES, 0).session_id == 0
     assert len(sessions) == 0
 
 
 def test_incremental_changes() -> None:
     sessions = cache()
     one = opened(sessions, 0, 1, 2)
-    plan = sessions.resolve(asked(3, session=one, epoch=1, forget=(1,)), NAMES, 0)
+    plan = resolve(sessions, asked(3, session=one, epoch=1, forget=(1,)), NAMES, 0)
     assert (plan.session_id, plan.incremental, wanted(plan)) == (one, True, [0, 2, 3])
-    again = sessions.resolve(asked(session=one, epoch=2), NAMES, 0)
+    again = resolve(sessions, asked(session=one, epoch=2), NAMES, 0)
     assert wanted(again) == [0, 2, 3]
 
 
@@ -76,36 +87,36 @@ def test_incremental_changes() -> None:
 def test_the_wrong_epoch_changes_nothing(epoch: int) -> None:
     sessions = cache()
     one = opened(sessions, 0)
-    plan = sessions.resolve(asked(7, session=one, epoch=epoch), NAMES, 0)
+    plan = resolve(sessions, asked(7, session=one, epoch=epoch), NAMES, 0)
     assert plan.error_code == errors.INVALID_FETCH_SESSION_EPOCH
-    assert wanted(sessions.resolve(asked(session=one, epoch=1), NAMES, 0)) == [0]
+    assert wanted(resolve(sessions, asked(session=one, epoch=1), NAMES, 0)) == [0]
 
 
 def test_an_unknown_id() -> None:
-    plan = cache().resolve(asked(session=9, epoch=1), NAMES, 0)
+    plan = resolve(cache(), asked(session=9, epoch=1), NAMES, 0)
     assert plan.error_code == errors.FETCH_SESSION_ID_NOT_FOUND
 
 
 def test_names_and_ids_do_not_mix() -> None:
     sessions = cache()
     one = opened(sessions, 0)
-    plan = sessions.resolve(asked(session=one, epoch=1), IDS, 0)
+    plan = resolve(sessions, asked(session=one, epoch=1), IDS, 0)
     assert plan.error_code == errors.FETCH_SESSION_TOPIC_ID_ERROR
-    assert sessions.resolve(asked(session=one, epoch=1), NAMES, 0).error_code == 0
+    assert resolve(sessions, asked(session=one, epoch=1), NAMES, 0).error_code == 0
 
 
 def test_epochs_wrap_to_one() -> None:
     sessions = cache()
     one = opened(sessions, 0)
     next(iter(sessions)).epoch = EPOCH_MAX
-    assert sessions.resolve(asked(session=one, epoch=EPOCH_MAX), NAMES, 0).error_code == 0
-    assert sessions.resolve(asked(session=one, epoch=1), NAMES, 0).error_code == 0
+    assert resolve(sessions, asked(session=one, epoch=EPOCH_MAX), NAMES, 0).error_code == 0
+    assert resolve(sessions, asked(session=one, epoch=1), NAMES, 0).error_code == 0
 
 
 def test_an_emptied_session_is_closed() -> None:
     sessions = cache()
     one = opened(sessions, 0)
-    plan = sessions.resolve(asked(session=one, epoch=1, forget=(0,)), NAMES, 0)
+    plan = resolve(sessions, asked(session=one, epoch=1, forget=(0,)), NAMES, 0)
     assert (plan.session_id, wanted(plan), len(sessions)) == (0, [], 0)
 
 
@@ -113,17 +124,17 @@ def test_full_of_young_sessions_there_is_no_slot() -> None:
     sessions = cache(2)
     opened(sessions, 0)
     opened(sessions, 0)
-    plan = sessions.resolve(asked(0, 1, 2), NAMES, EVICTION_AGE_MS)
+    plan = resolve(sessions, asked(0, 1, 2), NAMES, EVICTION_AGE_MS)
     assert (plan.session_id, wanted(plan)) == (0, [0, 1, 2])
 
 
 def test_the_longest_unused_gives_way() -> None:
     sessions = cache(2)
     first, second = opened(sessions, 0), opened(sessions, 0)
-    sessions.resolve(asked(session=first, epoch=1), NAMES, 1000)
+    resolve(sessions, asked(session=first, epoch=1), NAMES, 1000)
     third = opened(sessions, 0, now_ms=EVICTION_AGE_MS + 1)
     assert third != 0 and sessions.evicted == 1
-    gone = sessions.resolve(asked(session=second, epoch=1), NAMES, 0)
+    gone = resolve(sessions, asked(session=second, epoch=1), NAMES, 0)
     assert gone.error_code == errors.FETCH_SESSION_ID_NOT_FOUND
 
 
@@ -132,10 +143,10 @@ def test_a_larger_one_takes_an_old_smaller_ones_slot() -> None:
     small, large = opened(sessions, 0), opened(sessions, 0, 1, 2)
     now_ms = EVICTION_AGE_MS + 1
     for one in (small, large):
-        sessions.resolve(asked(session=one, epoch=1), NAMES, now_ms)
+        resolve(sessions, asked(session=one, epoch=1), NAMES, now_ms)
     assert opened(sessions, 0, now_ms=now_ms) == 0  # not larger than the smallest
     assert opened(sessions, 0, 1, now_ms=now_ms) != 0
-    gone = sessions.resolve(asked(session=small, epoch=2), NAMES, now_ms)
+    gone = resolve(sessions, asked(session=small, epoch=2), NAMES, now_ms)
     assert gone.error_code == errors.FETCH_SESSION_ID_NOT_FOUND
 
 

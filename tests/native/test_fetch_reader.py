@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from kbroker.wire import apis, messages
+from kbroker.wire.schema.fetch import FetchRequest
 
 import kcore
-from kcore._native.fetch_codec import FetchPartition
+from kcore._native.fetch_codec import FetchPartition, parse_fetch
 from kcore._native.fetch_reader import FetchReader, Watchers
 from kcore._native.replica import Replica
 
@@ -29,6 +30,9 @@ class World:
     def __init__(self) -> None:
         self.watchers = Watchers()
         self.replicas: dict[Any, Replica] = {}
+        self.watchers.attach(
+            self.replicas, {}, Counters(), lambda metrics, version, replica, error: OUT_OF_RANGE
+        )
         for topic in TOPICS:
             for index in INDEXES:
                 self.make(topic, index)
@@ -114,11 +118,12 @@ def answered(parts: Any) -> list[tuple[Any, ...]]:
     ]  # fmt: skip
 
 
-def begin(reader: FetchReader, world: World, max_bytes: int = 1 << 20) -> None:
-    reader.begin(
-        VERSION, False, max_bytes, world.replicas, world.watchers, Counters(),
-        lambda metrics, version, replica, error: OUT_OF_RANGE,
-    )  # fmt: skip
+def begin(
+    reader: FetchReader, world: World, max_bytes: int = 1 << 20, min_bytes: int = 1 << 30
+) -> None:
+    asked = FetchRequest(max_bytes=max_bytes, min_bytes=min_bytes)
+    request = parse_fetch(messages.encode_request(apis.FETCH, VERSION, asked), 0, VERSION)
+    reader.begin(request, VERSION, 1 << 20, world.watchers)
 
 
 def asked(topic: str, index: int, offset: int, max_bytes: int = 1 << 20) -> Any:
@@ -170,21 +175,22 @@ def test_lockstep(seed: int) -> None:
     rng = random.Random(seed)
     world = World()
     model = Model(world)
-    reader = FetchReader(lasting=True)
+    reader = FetchReader(1)
     for number in range(120):
         for _ in range(rng.randrange(3)):
             disturb(world, rng)
         reader.merge(*ask(world, model, rng))
         max_bytes = rng.choice((1, 150, 1 << 20))
+        reader.incremental = number > 0
         begin(reader, world, max_bytes)
         reader.run()
         if rng.randrange(3) == 0:
             reader.watch()  # as if it had waited for something
             for _ in range(rng.randrange(3)):
                 disturb(world, rng)
-                reader.has_enough(1 << 30)
+                reader.has_enough()
             reader.run()
-        parts = reader.answer(7, 1, incremental=number > 0)
+        parts = reader.answer(7)
         assert answered(parts) == model.fetch(max_bytes, number > 0), number
     reader.close()
     assert len(world.watchers) == 0
@@ -192,48 +198,48 @@ def test_lockstep(seed: int) -> None:
 
 def test_quiet_partitions_are_not_looked_at() -> None:
     world = World()
-    reader = FetchReader(lasting=True)
+    reader = FetchReader(1)
     reader.merge([asked(topic, index, 0) for topic in TOPICS for index in INDEXES], [])
     for _ in range(3):
         begin(reader, world)
         reader.run()
-        reader.answer(7, 1, incremental=True)
+        reader.answer(7)
+        reader.incremental = True
     assert len(world.watchers) == 6  # each waits for its next change
     counted = world.replicas["a", 1].counters
     before = counted.fetch_requests
     begin(reader, world)
     reader.run()
-    assert answered(reader.answer(7, 1, incremental=True)) == []
+    assert answered(reader.answer(7)) == []
     assert counted.fetch_requests == before
 
 
 def test_a_wait_costs_what_changed() -> None:
     world = World()
-    reader = FetchReader(lasting=False)
+    reader = FetchReader()
     reader.merge([asked(topic, index, 0) for topic in TOPICS for index in INDEXES], [])
-    begin(reader, world)
+    size = len(BATCH)
+    begin(reader, world, min_bytes=3 * size)
     reader.run()
     reader.watch()
     reader.parked = waits = object()
-    size = len(BATCH)
     for count, (topic, index) in enumerate((("a", 0), ("b", 2), ("a", 0)), 1):
         replica = world.replicas[topic, index]
         replica.log.append(bytearray(BATCH))
         replica.high_watermark = replica.log.next_offset
         assert world.watchers.wake(replica.key) == [waits]
-        assert not reader.has_enough(3 * size + 1)
+        assert reader.has_enough() == (count == 3)
         assert reader.size == count * size
-    assert not reader.has_enough(3 * size + 1) and reader.has_enough(3 * size)
     reader.settle(waits)
     assert len(world.watchers) == 0 and reader.parked is None
     reader.run()
-    rows = answered(reader.answer(7, 0, incremental=False))
+    rows = answered(reader.answer(7))
     assert [row[-1] for row in rows] == [2 * size, 0, 0, 0, 0, size]
 
 
 def test_who_has_waited_longest_is_woken_first() -> None:
     world = World()
-    readers = [FetchReader(lasting=True) for _ in range(3)]
+    readers = [FetchReader(1) for _ in range(3)]
     for number, reader in enumerate(readers):
         reader.merge([asked("a", 0, 0)], [])
         begin(reader, world)

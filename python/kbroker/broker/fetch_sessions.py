@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kbroker.base import errors
+from kbroker.base.clock import Clock
 from kbroker.base.rng import Rng
 from kcore._native.fetch_reader import FetchReader
 
@@ -50,34 +51,7 @@ class FetchSession:
         self.epoch = INITIAL_EPOCH + 1  # the one the next request must carry
         self.created_ms = now_ms
         self.used_ms = now_ms
-        self.reader = FetchReader(lasting=True)
-
-
-class FetchPlan:
-    """What one request is to read. No `reader`: nothing, the answer is only the error."""
-
-    __slots__ = ("_epoch", "_session", "error_code", "incremental", "reader", "session_id")
-
-    def __init__(
-        self,
-        reader: FetchReader | None,
-        *,
-        session: FetchSession | None = None,
-        session_id: int = NO_SESSION,
-        incremental: bool = False,
-        error_code: int = 0,
-    ) -> None:
-        self.reader = reader
-        self.session_id = session_id
-        self.incremental = incremental
-        self.error_code = error_code
-        self._session = session
-        self._epoch = 0 if session is None else session.epoch
-
-    @property
-    def overtaken(self) -> bool:
-        """The session has gone on to a later request since."""
-        return self._session is not None and self._session.epoch != self._epoch
+        self.reader = FetchReader(session_id)
 
 
 class FetchSessionCache:
@@ -95,8 +69,10 @@ class FetchSessionCache:
     def __iter__(self) -> Iterator[FetchSession]:
         return iter(self._sessions.values())
 
-    def resolve(self, request: FetchRequest, version: int, now_ms: int) -> FetchPlan:
-        """`now_ms` is monotonic."""
+    def resolve(
+        self, request: FetchRequest, version: int, clock: Clock
+    ) -> tuple[FetchReader | None, int]:
+        """What to read for a request, or the error that is its whole answer."""
         epoch = request.session_epoch
         if epoch in (FINAL_EPOCH, INITIAL_EPOCH):
             if request.session_id != NO_SESSION:
@@ -104,40 +80,46 @@ class FetchSessionCache:
                 if closed is not None:
                     closed.reader.close()
             if epoch == FINAL_EPOCH or not request.topics:
-                return _without_session(request)
-            return self._open(request, version >= IDS_FROM_VERSION, now_ms)
-        return self._go_on(request, version, now_ms)
+                reader = FetchReader()
+            else:
+                reader = self._open(request, version >= IDS_FROM_VERSION, clock.monotonic_ms())
+            reader.merge(request.topics, ())
+            return reader, 0
+        session = self._sessions.get(request.session_id)
+        if session is None:
+            return None, errors.FETCH_SESSION_ID_NOT_FOUND
+        if epoch != session.epoch:
+            return None, errors.INVALID_FETCH_SESSION_EPOCH
+        if session.by_ids != (version >= IDS_FROM_VERSION):
+            return None, errors.FETCH_SESSION_TOPIC_ID_ERROR
+        return self._go_on(session, request, clock.monotonic_ms()), 0
 
-    def _open(self, request: FetchRequest, by_ids: bool, now_ms: int) -> FetchPlan:
+    def _open(self, request: FetchRequest, by_ids: bool, now_ms: int) -> FetchReader:
+        """A session's reader, or another where there is no slot."""
         if len(self._sessions) >= self._slots and not self._evict_for(
             sum(len(asked_list) for _, asked_list in request.topics), now_ms
         ):
-            return _without_session(request)
+            return FetchReader()
         session = FetchSession(self._new_id(), by_ids, now_ms)
-        session.reader.merge(request.topics, [])
         self._sessions[session.id] = session
-        return FetchPlan(session.reader, session=session, session_id=session.id)
+        return session.reader
 
-    def _go_on(self, request: FetchRequest, version: int, now_ms: int) -> FetchPlan:
-        session = self._sessions.get(request.session_id)
-        if session is None:
-            return FetchPlan(None, error_code=errors.FETCH_SESSION_ID_NOT_FOUND)
-        if request.session_epoch != session.epoch:
-            return FetchPlan(None, error_code=errors.INVALID_FETCH_SESSION_EPOCH)
-        if session.by_ids != (version >= IDS_FROM_VERSION):
-            return FetchPlan(None, error_code=errors.FETCH_SESSION_TOPIC_ID_ERROR)
+    def _go_on(self, session: FetchSession, request: FetchRequest, now_ms: int) -> FetchReader:
         session.epoch = 1 if session.epoch == EPOCH_MAX else session.epoch + 1
         session.used_ms = now_ms
         reader = session.reader
+        reader.incremental = True
+        reader.turn += 1
         if reader.parked is not None:
             reader.parked.finish()  # overtaken: it ends with an error, before this one begins
         del self._sessions[session.id]
         if request.topics or request.forgotten:
             reader.merge(request.topics, request.forgotten)
             if not reader.wanted:
-                return FetchPlan(reader, incremental=True)
+                reader.session_id = NO_SESSION  # an emptied one is over
+                return reader
         self._sessions[session.id] = session
-        return FetchPlan(reader, session=session, session_id=session.id, incremental=True)
+        return reader
 
     def _new_id(self) -> int:
         while True:
@@ -165,9 +147,3 @@ class FetchSessionCache:
         victim.reader.close()
         self.evicted += 1
         return True
-
-
-def _without_session(request: FetchRequest) -> FetchPlan:
-    reader = FetchReader(lasting=False)
-    reader.merge(request.topics, [])
-    return FetchPlan(reader)

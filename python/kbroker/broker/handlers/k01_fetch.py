@@ -32,7 +32,6 @@ from kcore.errors import DamagedRange, OffsetOutOfRange
 
 if TYPE_CHECKING:
     from kbroker.base.metrics import BrokerMetrics
-    from kbroker.broker.fetch_sessions import FetchPlan
     from kbroker.broker.purgatory import ParkedOperation
     from kbroker.log.partition_log import PartitionLog
     from kcore._native.fetch_codec import FetchRequest
@@ -45,7 +44,6 @@ READ_AHEAD_BYTES = 4 << 20
 MAX_WAIT_MS = 3_600_000  # a client that wants to wait longer may ask again
 
 _SESSIONS_FROM = 7
-_IDS_FROM = 13
 _STORAGE_ERROR_FROM = 6
 
 
@@ -58,44 +56,37 @@ def handle(
     if request.replica_id >= 0:
         return _refuse_replica(ctx, request)
     services = ctx.services
-    plan: FetchPlan = services.sessions.resolve(request, version, services.clock.monotonic_ms())
-    reader = plan.reader
+    reader, error_code = services.sessions.resolve(request, version, services.clock)
     if reader is None:
-        return build_fetch(version, ctx.correlation_id, 0, plan.error_code, plan.session_id, [])
-    logs = services.logs
-    reader.begin(
-        version,
-        request.isolation_level != 0,
-        min(request.max_bytes, FETCH_BYTES_MAX, services.config.fetch_max_bytes),
-        logs.by_name if version < _IDS_FROM else logs.by_id,
-        services.purgatory.watchers,
-        services.metrics,
-        _failure_code,
-    )
+        return build_fetch(version, ctx.correlation_id, 0, error_code, 0, [])
+    watchers = services.purgatory.watchers
+    if watchers.metrics is None:
+        logs = services.logs
+        watchers.attach(logs.by_name, logs.by_id, services.metrics, _failure_code)
+    reader.begin(request, version, min(FETCH_BYTES_MAX, services.config.fetch_max_bytes), watchers)
     reader.run()
     if reader.cold:
-        return _answer_from_disk(ctx, request, plan, reader)
-    if reader.urgent or reader.size >= request.min_bytes or request.max_wait_ms <= 0:
-        return reader.answer(ctx.correlation_id, plan.session_id, incremental=plan.incremental)
-    return _answer_later(ctx, request, plan, reader)
+        return _answer_from_disk(ctx, request, reader)
+    if reader.enough or request.max_wait_ms <= 0:
+        parts: list[Any] = reader.answer(ctx.correlation_id)
+        return parts
+    return _answer_later(ctx, request, reader)
 
 
 async def _answer_later(
-    ctx: RequestContext, request: FetchRequest, plan: FetchPlan, reader: FetchReader
+    ctx: RequestContext, request: FetchRequest, reader: FetchReader
 ) -> list[Any]:
-    min_bytes = request.min_bytes
     reader.watch()
     deadline_ms = ctx.services.clock.monotonic_ms() + min(request.max_wait_ms, MAX_WAIT_MS)
-    parked = ctx.services.purgatory.park((), deadline_ms, lambda: reader.has_enough(min_bytes))
-    await _wait(reader, parked)
-    if plan.overtaken:
-        return _overtaken(ctx, plan)
+    parked = ctx.services.purgatory.park((), deadline_ms, reader.has_enough)
+    if await _is_overtaken(reader, parked):
+        return _overtaken(ctx, request)
     reader.run(waits=True)
-    return reader.answer(ctx.correlation_id, plan.session_id, incremental=plan.incremental)
+    return reader.answer(ctx.correlation_id)
 
 
 async def _answer_from_disk(
-    ctx: RequestContext, request: FetchRequest, plan: FetchPlan, reader: FetchReader
+    ctx: RequestContext, request: FetchRequest, reader: FetchReader
 ) -> list[Any]:
     """What is not in memory is read by a thread: appends and other readers do not wait for it."""
     services = ctx.services
@@ -111,28 +102,30 @@ async def _answer_from_disk(
             services.logs.post(parked.finish)
 
     services.logs.reads.submit(read)
-    await _wait(reader, parked)
-    if plan.overtaken:
-        return _overtaken(ctx, plan)
+    if await _is_overtaken(reader, parked):
+        return _overtaken(ctx, request)
     # A page that was evicted again meanwhile is waited for: once is enough.
     reader.run(waits=True)
-    if reader.urgent or reader.size >= request.min_bytes or request.max_wait_ms <= 0:
-        return reader.answer(ctx.correlation_id, plan.session_id, incremental=plan.incremental)
-    return await _answer_later(ctx, request, plan, reader)
+    if reader.enough or request.max_wait_ms <= 0:
+        return reader.answer(ctx.correlation_id)
+    return await _answer_later(ctx, request, reader)
 
 
-async def _wait(reader: FetchReader, parked: ParkedOperation) -> None:
+async def _is_overtaken(reader: FetchReader, parked: ParkedOperation) -> bool:
+    """Waits, and tells whether the session has gone on to a later request meanwhile."""
+    turn = reader.turn
     reader.parked = parked
     try:
         await parked
     finally:  # also when the connection is lost: then nothing goes on behind this
         reader.settle(parked)
+    return reader.turn != turn
 
 
-def _overtaken(ctx: RequestContext, plan: FetchPlan) -> list[Any]:
+def _overtaken(ctx: RequestContext, request: FetchRequest) -> list[Any]:
     """Only another request of the same session does this, and no client has two under way."""
     code = errors.INVALID_FETCH_SESSION_EPOCH
-    return build_fetch(ctx.api_version, ctx.correlation_id, 0, code, plan.session_id, [])
+    return build_fetch(ctx.api_version, ctx.correlation_id, 0, code, request.session_id, [])
 
 
 def _refuse_replica(ctx: RequestContext, request: FetchRequest) -> list[Any]:
