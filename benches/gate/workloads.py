@@ -203,6 +203,50 @@ def fetch_request(scratch: Path) -> Call:
     return _request(scratch / "fetch", 1, 11, _fetch_body())
 
 
+@workload(calls=100)
+def fetch_many(scratch: Path) -> Call:
+    """A Fetch of 100 partitions with 100 bytes each, without a session, from handler to buffers."""
+    return _fetch(scratch / "many", offset=0, sessions=False)
+
+
+@workload(calls=200)
+def fetch_quiet(scratch: Path) -> Call:
+    """The next Fetch of a session of 100 partitions that have nothing new."""
+    return _fetch(scratch / "quiet", offset=1, sessions=True)
+
+
+def _fetch(directory: Path, *, offset: int, sessions: bool) -> Call:
+    """The handler of Fetch over 100 partitions with one small batch each."""
+    import struct
+
+    from kbroker.base.config import TopicConfig
+    from kbroker.broker.context import RequestContext
+    from kbroker.broker.handlers.k01_fetch import handle
+
+    directory.mkdir()
+    services: Any = _server(directory).services
+    for index in range(100):
+        partition = services.logs.create("many", index, b"m" * 16, TopicConfig(services.config, {}))
+        partition.append_as_leader(
+            memoryview(bytearray(large_batch(100))), now_ms=NOW_MS, required_acks=1
+        )
+    ctx = RequestContext(1, 11, 7, "gate", None, services, "User:gate", "PLAINTEXT", NOW_MS)
+    frame = memoryview(_fetch_body(100, topic="many", offset=offset, epoch=0 if sessions else -1))
+    if not sessions:
+        return lambda: handle(ctx, frame, 0)
+
+    (session_id,) = struct.unpack_from(">i", bytes(handle(ctx, frame, 0)[0]), 4 + 4 + 4 + 2)
+    body = bytearray(_fetch_body(0, session_id=session_id))
+    numbers = iter(range(1, 1 << 30))
+
+    def call() -> None:
+        struct.pack_into(">i", body, 4 + 4 + 4 + 4 + 1 + 4, next(numbers))
+        assert len(handle(ctx, memoryview(body), 0)[0]) == 4 + 4 + 4 + 2 + 4 + 4
+
+    call()  # the first one finds that there is nothing
+    return call
+
+
 def _produce_body(records: bytes, partitions: int = 1) -> bytes:
     from kbroker.wire import messages
     from kbroker.wire.schema.produce import PartitionProduceData, ProduceRequest, TopicProduceData
@@ -214,16 +258,25 @@ def _produce_body(records: bytes, partitions: int = 1) -> bytes:
     )
 
 
-def _fetch_body(partitions: int = 1) -> bytes:
+def _fetch_body(
+    partitions: int = 1,
+    *,
+    topic: str = "orders",
+    offset: int = 20,
+    session_id: int = 0,
+    epoch: int = -1,
+) -> bytes:
     from kbroker.wire import messages
     from kbroker.wire.schema.fetch import FetchPartition, FetchRequest, FetchTopic
 
     parts = [
-        FetchPartition(partition=i, fetch_offset=20, partition_max_bytes=4096)
+        FetchPartition(partition=i, fetch_offset=offset, partition_max_bytes=4096)
         for i in range(partitions)
     ]
-    topic = FetchTopic(topic="orders", partitions=parts)
-    request = FetchRequest(max_wait_ms=0, min_bytes=1, session_epoch=-1, topics=[topic])
+    request = FetchRequest(
+        max_wait_ms=0, min_bytes=1, session_id=session_id, session_epoch=epoch,
+        topics=[FetchTopic(topic=topic, partitions=parts)] if parts else [],
+    )  # fmt: skip
     return messages.encode_request(1, 11, request)
 
 
