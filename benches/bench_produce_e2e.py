@@ -42,11 +42,11 @@ def broker() -> Iterator[BrokerProcess]:
         yield running
 
 
-def create_topic(broker: BrokerProcess, topic: str) -> None:
+def create_topic(broker: BrokerProcess, topic: str, partitions: int = 1) -> None:
     from confluent_kafka.admin import AdminClient, NewTopic
 
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(30)
 
 
 @pytest.mark.parametrize("name", STREAMS)

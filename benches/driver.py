@@ -13,14 +13,14 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 BUFFER_BYTES = 4 << 20
 TIMEOUT_S = 20.0
 
 PRODUCE, FETCH = 0, 1
-PRODUCE_VERSION, FETCH_VERSION = 7, 4
+PRODUCE_VERSION, FETCH_VERSION, SESSIONS_VERSION = 7, 4, 11
 
 
 def request(key: int, version: int, body: bytes) -> bytes:
@@ -44,6 +44,32 @@ def fetch_request(
     body = struct.pack(">iiiib", -1, max_wait_ms, 1, 100 << 20, 0) + struct.pack(">i", 1)
     body += _text(topic) + struct.pack(">iiqi", 1, index, offset, max_bytes)
     return request(FETCH, FETCH_VERSION, body)
+
+
+def fetch_many_request(
+    topic: str,
+    offsets: Mapping[int, int],
+    *,
+    session: tuple[int, int] = (0, -1),
+    max_wait_ms: int = 0,
+    partition_bytes: int = 1 << 20,
+) -> bytes:
+    """`offsets`: by partition; in a session (its id and epoch) only those that have changed."""
+    body = struct.pack(">iiiibii", -1, max_wait_ms, 1, 50 << 20, 0, *session)
+    body += struct.pack(">i", 1 if offsets else 0)
+    if offsets:
+        body += _text(topic) + struct.pack(">i", len(offsets))
+        for index, offset in offsets.items():
+            body += struct.pack(">iiqqi", index, -1, offset, -1, partition_bytes)
+    return request(FETCH, SESSIONS_VERSION, body + struct.pack(">i", 0) + _text(""))
+
+
+def session_id(answer: memoryview) -> int:
+    """Of the answer to a `fetch_many_request`; RuntimeError on an error code."""
+    error_code, found = struct.unpack_from(">hi", answer, 4 + 4)
+    if error_code:
+        raise RuntimeError(f"fetch failed with error {error_code}")
+    return int(found)
 
 
 def produced_offset(answer: memoryview, topic: str) -> int:
