@@ -63,7 +63,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="few rounds and short warm-ups: under 5 minutes instead of 25",
+        help="the README's rows only, few rounds, short warm-ups: 5 minutes instead of 25",
     )
     parser.add_argument(
         "--only",
@@ -117,6 +117,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if unknown:
         parser.error(f"no such contenders: {', '.join(sorted(unknown))}")
     options.cells = [cell for cell in all_cells() if chosen(cell, options.only)]
+    if options.quick and not options.only:
+        options.cells = [cell for cell in options.cells if in_short(cell)]
     if not options.cells:
         parser.error("--only leaves no cell; --list shows them")
     return options  # fmt: skip
@@ -126,6 +128,10 @@ def chosen(cell: Cell, only: list[str]) -> bool:
     return not only or any(
         word in (cell.axis, cell.driver) or word.lower() in cell.title.lower() for word in only
     )
+
+
+def in_short(cell: Cell) -> bool:
+    return any(figure.essential for figure in cell.figures)
 
 
 def main(argv: list[str] | None = None) -> int:

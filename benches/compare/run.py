@@ -25,6 +25,7 @@ WARM_UP_S, WARM_UP_QUICK_S = 60.0, 15.0
 TOUCH_BYTES, TOUCH_QUICK_BYTES = 6 << 30, 2 << 30
 DRIVERS = ("raw", "confluent", "java")
 NOTE_CHARACTERS = 160
+SECONDS_QUICK = 1.0  # the longest round
 TURN_S = 60.0
 
 
@@ -90,7 +91,10 @@ class Run:
         return ended
 
     def shortened(self, cell: Cell) -> Cell:
-        return replace(cell, rounds=min(cell.rounds, cell.rounds_quick)) if self.quick else cell
+        if not self.quick:
+            return cell
+        rounds, seconds = min(cell.rounds, cell.rounds_quick), min(cell.seconds, SECONDS_QUICK)
+        return replace(cell, rounds=rounds, seconds=seconds)
 
     def tell(self, text: str, seconds: float = 0.0) -> None:
         self.done += seconds
