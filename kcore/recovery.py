@@ -35,6 +35,7 @@ from kcore.files.names import (
     SWAP_SUFFIX,
     TIME_INDEX_SUFFIX,
     TXN_INDEX_SUFFIX,
+    SegmentName,
     make_segment_name,
     parse_segment_name,
 )
@@ -133,8 +134,7 @@ def open_segments(
     report = opening.report
     if not fresh:
         ops.make_dirs(path)
-        _tidy_names(opening)
-        _attach(opening)
+        _attach(opening, _tidy_names(opening))
     if opening.segments:
         _examine_sealed(opening)
         _examine_last(opening)
@@ -190,9 +190,27 @@ def purge_deleted(ops: FileOps, directory: str) -> int:
     return len(names)
 
 
-def _tidy_names(opening: Opening) -> None:
+def _tidy_names(opening: Opening) -> list[str]:
+    """What is in the directory afterwards."""
     ops, path = opening.ops, opening.path
-    parsed = [(n, name) for n in ops.list(path) if (name := parse_segment_name(n)) is not None]
+    found = ops.list(path)
+    parsed = [(n, name) for n in found if (name := parse_segment_name(n)) is not None]
+    if any(name.state for _, name in parsed):
+        _finish_states(opening, parsed)
+        found = ops.list(path)
+    there = set(found)
+    for name in map(parse_segment_name, found):
+        if name is None or name.state or name.suffix not in (*_REBUILT, TXN_INDEX_SUFFIX):
+            continue
+        if make_segment_name(name.base_offset, LOG_SUFFIX) not in there:
+            file_name = make_segment_name(name.base_offset, name.suffix)
+            _remove(opening, file_name)
+            there.discard(file_name)
+    return sorted(there)
+
+
+def _finish_states(opening: Opening, parsed: list[tuple[str, SegmentName]]) -> None:
+    ops, path = opening.ops, opening.path
     # A compaction that still has '.cleaned' files has not swapped: its '.swap's are unfinished.
     unfinished_from = min(
         (name.base_offset for _, name in parsed if name.state == CLEANED_SUFFIX),
@@ -219,11 +237,6 @@ def _tidy_names(opening: Opening) -> None:
     for file_name, name in parsed:
         if name.state == SWAP_SUFFIX and ops.exists(os.path.join(path, file_name)):
             _remove(opening, file_name)  # of a log that is not there: a transaction index
-    for name in map(parse_segment_name, ops.list(path)):
-        if name is not None and not name.state and name.suffix in (*_REBUILT, TXN_INDEX_SUFFIX):
-            log_name = make_segment_name(name.base_offset, LOG_SUFFIX)
-            if not ops.exists(os.path.join(path, log_name)):
-                _remove(opening, make_segment_name(name.base_offset, name.suffix))
 
 
 def _finish_swap(opening: Opening, base_offset: int, live: list[int]) -> None:
@@ -292,8 +305,7 @@ def _remove(opening: Opening, name: str) -> None:
     opening.report.files_removed.append(name)
 
 
-def _attach(opening: Opening) -> None:
-    names = opening.ops.list(opening.path)
+def _attach(opening: Opening, names: list[str]) -> None:
     parsed = [name for name in map(parse_segment_name, names) if name is not None]
     bases = sorted(n.base_offset for n in parsed if n.suffix == LOG_SUFFIX and not n.state)
     opening.segments.extend(opening.segment(base, create=False) for base in bases)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
 from pathlib import Path
 
 from benches.growth.axes import AXES
+from benches.growth.report import draw, write_page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,7 +25,10 @@ def main() -> int:
     options = parser.parse_args()
     options.json.parent.mkdir(exist_ok=True)
     report = json.loads(options.json.read_text()) if options.json.exists() else {}
-    report.update(machine=f"{platform.processor() or platform.machine()}, {platform.release()}")
+    report["machine"] = (
+        f"{os.cpu_count()} cores {platform.machine()}, Linux {platform.release()}, "
+        f"Python {platform.python_version()}"
+    )
     begin = time.perf_counter()
     for name in options.only or AXES:
         axis, full, quick = AXES[name]
@@ -34,6 +39,9 @@ def main() -> int:
             options.json.write_text(json.dumps(report, indent=1))
             shown = "  ".join(f"{key} {value:.4g}" for key, value in figures.items())
             sys.stderr.write(f"[{time.perf_counter() - begin:5.0f} s] {name} {point}: {shown}\n")
+    if not options.quick and not options.points:
+        write_page(ROOT / "docs" / "growth.md", report)
+        draw(ROOT / "docs" / "img", report)
     return 0
 
 

@@ -9,7 +9,6 @@ never read; the next write replaces it.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from kcore.errors import IndexCorrupt
 
@@ -71,18 +70,25 @@ def sync_dir(path: str | os.PathLike[str]) -> None:
 def read_bounded(path: str | os.PathLike[str], size_max: int) -> bytes:
     """The whole file, which must not be larger than `size_max`: a small file that grew huge is
     damage, and reading it would take the process down with it."""
-    text = os.fspath(path)
-    with Path(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    # Bare calls: a start reads several small files of each partition, and `open` costs 20 us more.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
         if size > size_max:
             raise IndexCorrupt(
                 "file is larger than its format allows",
-                path=text,
+                path=os.fspath(path),
                 pos=size_max,
                 expected=f"at most {size_max} bytes",
                 found=f"{size} bytes",
             )
-        return file.read(size_max)
+        parts = []
+        while size > 0 and (part := os.read(fd, size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
 
 
 def _write_all(fd: int, data: bytes) -> None:

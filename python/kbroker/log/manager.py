@@ -167,7 +167,8 @@ class LogManager:
                 )
         for tp in found:
             self._set_aside(tp)
-        for partition in self._run_parallel(jobs):
+        threads = 1 if clean else self._settings.num_recovery_threads_per_data_dir  # scans scale
+        for partition in self._run_parallel(jobs, threads):
             tp = (partition.topic, partition.index)
             if tp not in made:
                 offset = min(cleaned.get(tp, NOT_CLEANED), partition.next_offset)
@@ -279,8 +280,9 @@ class LogManager:
         self._memory_dirs += 1  # a topic made again must not meet the bytes of the one before
         return Path(f"/{self._memory_dirs}") / name
 
-    def _run_parallel(self, jobs: list[Callable[[], PartitionLog]]) -> Iterator[PartitionLog]:
-        threads = self._settings.num_recovery_threads_per_data_dir
+    def _run_parallel(
+        self, jobs: list[Callable[[], PartitionLog]], threads: int
+    ) -> Iterator[PartitionLog]:
         if len(jobs) <= 1 or threads <= 1 or self._memory is not None:
             for job in jobs:
                 yield job()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,27 +72,34 @@ class PartitionStates:
 
     def load(self, log: Log, now_ms: int) -> None:
         """Brings everything up to the end of `log`. Also after a truncation."""
-        epochs_known = self._load_epochs(log)
-        replay_from = self._load_snapshot(log)
+        listed = set() if self._dir is None else set(os.listdir(self._dir))
+        epochs_known = self._load_epochs(log, listed)
+        snapshots = _snapshots_among(listed)
+        replay_from = self._load_snapshot(log, snapshots)
         if not epochs_known:
             self.producers.clear()
             replay_from = log.log_start_offset
-        rows, replay_from = self._load_txn_rows(log, replay_from)
+        rows, replay_from = self._load_txn_rows(log, replay_from, listed)
         self.txns = TxnIndex(row for row in rows if row.last_offset < replay_from)
         self._replay(log, replay_from, now_ms)
-        self._repair_txn_files(log, rows)
-        self.drop_snapshots(log)
+        if rows or len(self.txns):
+            self._repair_txn_files(log, rows)
+        if len(snapshots) > 1:
+            self.drop_snapshots(log)
         # After a truncation: what is appended now is dirty.
         self.cleaned_offset = min(self.cleaned_offset, log.next_offset)
 
-    def _load_epochs(self, log: Log) -> bool:
+    def _load_epochs(self, log: Log, listed: set[str]) -> bool:
         entries: list[tuple[int, int]] = []
         known = True
         if self._dir is not None:
             if self._epochs_unsaved:
                 self._save_epochs(self.epochs.entries())  # a truncation reads them back
+                listed.add(names.LEADER_EPOCH_CHECKPOINT)
             try:
-                loaded = load_epoch_checkpoint(self._dir / names.LEADER_EPOCH_CHECKPOINT)
+                loaded = []
+                if names.LEADER_EPOCH_CHECKPOINT in listed:
+                    loaded = load_epoch_checkpoint(self._dir / names.LEADER_EPOCH_CHECKPOINT)
                 entries = [(entry.leader_epoch, entry.start_offset) for entry in loaded]
                 # A power cut may leave the file out, or empty.
                 known = bool(entries) or log.next_offset == log.log_start_offset
@@ -103,11 +111,11 @@ class PartitionStates:
         self.epochs.truncate_from_start(log.log_start_offset)
         return known
 
-    def _load_snapshot(self, log: Log) -> int:
+    def _load_snapshot(self, log: Log, snapshots: list[int]) -> int:
         """Restores the newest snapshot that is whole; the offset to replay from."""
         self.producers.clear()
         self._last_snapshot = -1
-        for offset in reversed(self.snapshot_offsets()):
+        for offset in reversed(snapshots):
             path = self._file(offset, names.SNAPSHOT_SUFFIX)
             if offset > log.next_offset:
                 remove_if_exists(path, sync=False)  # of records that a crash took back
@@ -134,9 +142,11 @@ class PartitionStates:
         ]
         self.producers.refill(batches)
 
-    def _load_txn_rows(self, log: Log, replay_from: int) -> tuple[list[AbortedTxn], int]:
+    def _load_txn_rows(
+        self, log: Log, replay_from: int, listed: set[str]
+    ) -> tuple[list[AbortedTxn], int]:
         rows: list[AbortedTxn] = []
-        if self._dir is None:
+        if not any(name.endswith(names.TXN_INDEX_SUFFIX) for name in listed):
             return rows, replay_from
         for segment in log.segments():
             path = self._file(segment.base_offset, names.TXN_INDEX_SUFFIX)
@@ -236,14 +246,7 @@ class PartitionStates:
         return size_bytes > REPLAY_BYTES_MAX or self._last_snapshot >= 0 or len(self.producers) > 0
 
     def snapshot_offsets(self) -> list[int]:
-        if self._dir is None:
-            return []
-        found = []
-        for name in os.listdir(self._dir):
-            parsed = names.parse_segment_name(name)
-            if parsed is not None and parsed.suffix == names.SNAPSHOT_SUFFIX and not parsed.state:
-                found.append(parsed.base_offset)
-        return sorted(found)
+        return [] if self._dir is None else _snapshots_among(os.listdir(self._dir))
 
     def drop_snapshots(self, log: Log) -> None:
         """Removes snapshots that no segment starts with, except the newest one."""
@@ -301,6 +304,16 @@ def store_snapshot(path: Path, entries: list[ProducerEntry]) -> None:
     for the disk, and a directory that was deleted meanwhile is no error."""
     with contextlib.suppress(FileNotFoundError):
         store_producer_snapshot(path, entries, sync=False)
+
+
+def _snapshots_among(listed: Iterable[str]) -> list[int]:
+    found = []
+    for name in listed:
+        if name.endswith(names.SNAPSHOT_SUFFIX):
+            parsed = names.parse_segment_name(name)
+            if parsed is not None and not parsed.state:
+                found.append(parsed.base_offset)
+    return sorted(found)
 
 
 def _offset_before(log: Log, offset: int, size: int) -> int:
