@@ -97,13 +97,14 @@ def test_what_another_toolchain_is_compared_with(
 
 def test_an_update_leaves_alone_what_is_the_same() -> None:
     counted = {"encode": 1004, "decode": 1900, "new": 5}
-    figures = gate.updated({**STORED, "gone": Figure(1, "x")}, counted, "why", all_of_them=True)
+    figures = gate.updated({**STORED, "gone": Figure(1, "x")}, counted, "why")
     assert figures == {
         "encode": Figure(1000, "first"),
         "decode": Figure(1900, "why"),
         "new": Figure(5, "why"),
     }
-    some = gate.updated(STORED, {"decode": 1900}, "why", all_of_them=False)
+    counted = {"encode": 5, "decode": 1900, "new": 5}
+    some = gate.updated(STORED, counted, "why", ["decode"])
     assert some == {"encode": STORED["encode"], "decode": Figure(1900, "why")}
 
 
@@ -125,6 +126,13 @@ def test_without_valgrind(ci: str, code: int, monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(gate.shutil, "which", lambda _: None)
     assert gate.main([]) == code
     assert "valgrind is not installed" in capsys.readouterr().out
+    assert gate.main(["--update", "--reason", "x"]) == 1
+
+
+def test_workloads_that_break_are_a_fault_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(gate, "WORKLOADS", ROOT / "no" / "such" / "file.py")
+    assert gate.main([]) == 1
 
 
 def test_an_update_wants_a_reason() -> None:
