@@ -30,10 +30,10 @@ class MemoryLog:
             self.high_watermarks[index] = self.next_offset(index)
         return self.next_offset(index)
 
-    def append_bulk(self, index: int, bulk: Bulk, now_ms: int) -> int:
+    def append_bulk(self, index: int, bulk: Bulk) -> int:
         batch = [(r.key, r.value) for r in records(bulk.encode_batch(1 << 20))]
         assert len(batch) == len(bulk)
-        return self.append(index, batch, now_ms)
+        return self.append(index, batch, bulk.now_ms)
 
     def next_offset(self, index: int) -> int:
         return sum(len(batch) for batch in self.batches.get(index, ()))

@@ -8,16 +8,23 @@ from typing import Any
 import pytest
 from kbroker.base import errors
 from kbroker.coord.group.classic import State
+from kbroker.coord.group.ops.commit import op_commit
 from kbroker.coord.group.ops.delete_offsets import op_delete_offsets
 from kbroker.coord.group.ops.fetch_offsets import AskedTopic, op_fetch_offsets
 from kbroker.coord.group.schema import OffsetCommitKey, OffsetCommitValue
 from kbroker.coord.result import Record
+from kbroker.wire.schema.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+)
 from kbroker.wire.schema.offset_delete import (
     OffsetDeleteRequest,
     OffsetDeleteRequestPartition,
     OffsetDeleteRequestTopic,
 )
 
+from tests.coord.commits import parsed
 from tests.coord.group_kit import GROUP, SESSION_MS, GroupKit, caller, code
 
 
@@ -70,6 +77,22 @@ def test_a_refused_commit_changes_nothing(kit: GroupKit) -> None:
     kit.log.failures = [errors.NOT_ENOUGH_REPLICAS]
     assert code(kit.commit(2, group_id="new")) == errors.COORDINATOR_NOT_AVAILABLE
     assert list(kit.shard.groups) == [GROUP]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_refused_commit_that_names_a_partition_twice(kit: GroupKit, before: int) -> None:
+    for _ in range(before):
+        kit.commit(1)
+    parts = [OffsetCommitRequestPartition(committed_offset=offset) for offset in (2, 3)]
+    request = OffsetCommitRequest(
+        group_id=GROUP, topics=[OffsetCommitRequestTopic(name="t", partitions=parts)]
+    )
+    kit.log.failures = [errors.NOT_ENOUGH_REPLICAS]
+    assert kit.write(lambda shard: op_commit(shard, parsed(request))).error is not None
+    assert kit.committed() == (1 if before else -1) and kit.shard.offsets.count == before
+    assert len(kit.shard.groups) == before
+    assert kit.write(lambda shard: op_commit(shard, parsed(request))).error is None
+    assert kit.committed() == 3 and kit.shard.offsets.count == 1
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,11 @@ def test_counts_are_bounded_by_the_bytes_and_by_the_budget() -> None:
     lying = body[:topics_at] + b"\xff\xff\xff\x7f" + body[topics_at + 1 :]
     with pytest.raises(BadRequest, match="elements in the bytes that remain"):
         parse_offset_commit(lying, 0, 9)
+    parts_at = topics_at + 3
+    assert body[parts_at] == 2 + 1
+    lying = body[:parts_at] + b"\x04" + body[parts_at + 1 :]
+    with pytest.raises(BadRequest, match="at most 2 elements in the bytes that remain"):
+        parse_offset_commit(lying, 0, 9)
     empty_topics = (1 << 18) + 1
     count = bytes([0x80 | (empty_topics + 1) & 0x7F, 0x80 | (empty_topics + 1) >> 7 & 0x7F,
                    (empty_topics + 1) >> 14])  # fmt: skip

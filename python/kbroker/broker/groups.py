@@ -73,7 +73,7 @@ class GroupLog:
         )
         return self._append(self.partition(index), bytearray(batch), now_ms)
 
-    def append_bulk(self, index: int, bulk: Bulk, now_ms: int) -> int:
+    def append_bulk(self, index: int, bulk: Bulk) -> int:
         partition = self.partition(index)
         codec = self._codec()
         try:
@@ -83,7 +83,7 @@ class GroupLog:
                 batch = bytearray(rebuild(bulk.encode_batch(BATCH_BYTES_MAX), codec))
         except LimitExceeded as error:
             raise KafkaError(errors.MESSAGE_TOO_LARGE, str(error)) from error
-        return self._append(partition, batch, now_ms)
+        return self._append(partition, batch, bulk.now_ms)
 
     def _append(self, partition: PartitionLog, batch: bytearray, now_ms: int) -> int:
         outcome = partition.append_as_leader(batch, now_ms=now_ms)

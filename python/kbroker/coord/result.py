@@ -28,6 +28,11 @@ class Bulk(Protocol):
     write hundreds. A shard that gives one out replays it (`Shard.replay_bulk`) to what its records,
     replayed one by one, would make of the state: which is what the next start does."""
 
+    @property
+    def now_ms(self) -> int:
+        """The time of all its records."""
+        ...
+
     def __len__(self) -> int: ...
 
     def encode_batch(self, bytes_max: int) -> bytearray:

@@ -241,7 +241,7 @@ class CoordinatorRuntime(Generic[S]):
         try:
             if bulk is not None:
                 shard.replay_bulk(bulk)
-                next_offset = self._writer.append_bulk(index, bulk, self._clock.wall_ms())
+                next_offset = self._writer.append_bulk(index, bulk)
             else:
                 encoded = []
                 for record in result.records:

@@ -18,7 +18,7 @@ class PartitionWriter(Protocol):
         then nothing was appended."""
         ...
 
-    def append_bulk(self, index: int, bulk: Bulk, now_ms: int) -> int:
+    def append_bulk(self, index: int, bulk: Bulk) -> int:
         """`append` of records that encode themselves."""
         ...
 

@@ -20,6 +20,7 @@ from kcore._native.message import Codec
 
 _requests: dict[tuple[int, int], Codec[Any]] = {}
 _responses: dict[tuple[int, int], Codec[Any]] = {}
+_frames: dict[tuple[int, int], tuple[Codec[Any], bool]] = {}  # and `has_flexible_header`
 
 
 def decode_request(key: int, version: int, data: Any, pos: int = 0) -> Any:
@@ -40,8 +41,8 @@ def encode_response(key: int, version: int, message: Struct) -> bytes:
 
 def encode_response_frame(key: int, version: int, correlation_id: int, message: Struct) -> bytes:
     """The whole response: 4-byte length, header, body."""
-    codec = _responses.get((key, version)) or _load(_responses, key, version, "Response")
-    return codec.encode_frame(correlation_id, has_flexible_header(key, version), message)
+    codec, flexible = _frames.get((key, version)) or _load_frame(key, version)
+    return codec.encode_frame(correlation_id, flexible, message)
 
 
 def encode_request(key: int, version: int, message: Struct) -> bytes:
@@ -91,3 +92,9 @@ def _load(
         raise UnsupportedApi(key, version)
     codec = codecs[key, version] = Codec(_struct_class(key, suffix), version)
     return codec
+
+
+def _load_frame(key: int, version: int) -> tuple[Codec[Any], bool]:
+    codec = _responses.get((key, version)) or _load(_responses, key, version, "Response")
+    frame = _frames[key, version] = (codec, has_flexible_header(key, version))
+    return frame

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kbroker.base import errors
 from kbroker.base.errors import KafkaError
 from kbroker.coord.group import bridge, rebalance
@@ -10,6 +12,10 @@ from kbroker.coord.group.consumer.group import ConsumerGroup
 from kbroker.coord.group.shard import GroupShard
 from kbroker.coord.result import Result
 from kbroker.wire.schema.heartbeat import HeartbeatRequest, HeartbeatResponse
+
+# The most frequent request of all: what it is told is made once. Nobody changes an answer.
+_GOES_ON: Final = Result(HeartbeatResponse())
+_REBALANCES: Final = Result(HeartbeatResponse(error_code=errors.REBALANCE_IN_PROGRESS))
 
 
 def op_heartbeat(shard: GroupShard, request: HeartbeatRequest) -> Result[HeartbeatResponse]:
@@ -24,7 +30,4 @@ def op_heartbeat(shard: GroupShard, request: HeartbeatRequest) -> Result[Heartbe
     if request.generation_id != group.generation:
         raise KafkaError(errors.ILLEGAL_GENERATION)
     rebalance.heard_of(shard, group, member.member_id)
-    rebalances = group.state is State.PREPARING
-    return Result(
-        HeartbeatResponse(error_code=errors.REBALANCE_IN_PROGRESS if rebalances else errors.NONE)
-    )
+    return _REBALANCES if group.state is State.PREPARING else _GOES_ON
