@@ -21,13 +21,21 @@ _JOIN_BYTES_MAX = 16 * 1024
 def write(transport: asyncio.Transport, sock: socket.socket, parts: list[Any], size: int) -> None:
     """Sends `parts`, `size` bytes in all, or leaves the rest with the transport."""
     if transport.get_write_buffer_size():
-        transport.writelines(parts)
+        _queue(transport, parts)
         return
     if size <= _JOIN_BYTES_MAX and len(parts) > 1:
         parts = [b"".join(parts)]
     sent = send_parts(sock.fileno(), parts)
     if sent < size:
-        transport.writelines(_after(parts, sent))
+        _queue(transport, _after(parts, sent))
+
+
+def _queue(transport: asyncio.Transport, parts: list[Any]) -> None:
+    # asyncio's writelines() of Python 3.12.0 to 3.12.8 and 3.13.0 to 3.13.1 never pauses the
+    # protocol, and a client that takes no answers would fill the memory; its write() does.
+    if len(parts) > 1:
+        transport.writelines(parts[:-1])
+    transport.write(memoryview(parts[-1]))
 
 
 def _after(parts: list[Any], skip: int) -> list[Any]:
