@@ -58,6 +58,37 @@ def test_append(benchmark: Any, row: Row, tmp_path: Path, size: int, side: str) 
     opened.pop()()
 
 
+LEADER_BYTES = {170: 8 << 20, 1 << 14: 48 << 20, 1 << 20: 96 << 20}
+
+
+@pytest.mark.parametrize("size", LEADER_BYTES)
+@pytest.mark.parametrize("side", ["ours", "CRC + pwrite, fallocated"])
+def test_leader_append(benchmark: Any, row: Row, tmp_path: Path, size: int, side: str) -> None:
+    """As the broker appends what a client sent, rules and bookkeeping of the partition included."""
+    data = one_batch(size)
+    count = LEADER_BYTES[size] // len(data)
+    name = f"{size} B" if size < 1 << 10 else f"{size >> 10} KiB"
+    row(f"leader's append {name}", side, work=count, unit="appends")
+    setup = _partition if side == "ours" else _checked_file
+    opened: list[Any] = []
+
+    def fresh() -> tuple[tuple[Callable[[int], Any]], dict[str, Any]]:
+        while opened:
+            opened.pop()()
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        (tmp_path / "run").mkdir()
+        call, close = setup(tmp_path / "run", data, count)
+        opened.append(close)
+        return (call,), {}
+
+    def run(call: Callable[[int], Any]) -> None:
+        for i in range(count):
+            call(i)
+
+    benchmark.pedantic(run, setup=fresh, rounds=9, warmup_rounds=2)
+    opened.pop()()
+
+
 Calls = tuple[Callable[[int], Any], Callable[[], Any]]
 
 
@@ -65,6 +96,38 @@ def _log(path: Path, data: bytearray, count: int) -> Calls:
     log = kcore.Log.open(path, segment_bytes=1 << 30)
     append = log.append
     return lambda _: append(data, verify=False), lambda: log.close(sync=False)
+
+
+def _partition(path: Path, data: bytearray, count: int) -> Calls:
+    from kbroker.log.config import PartitionConfig
+    from kbroker.log.host import PartitionHost
+    from kbroker.log.partition_log import PartitionLog
+
+    partition = PartitionLog.open(
+        path, topic="bench", index=0, topic_id=bytes(16), fresh=True,
+        config=PartitionConfig(), host=PartitionHost(clock_ms=lambda: 1),
+    )  # fmt: skip
+    span = memoryview(data)
+    head, unstamped = span[:8], bytes(8)
+
+    def append(_: int) -> None:
+        head[:] = unstamped  # the last round gave it an offset
+        if partition.append_as_leader(span, now_ms=1).error_code:
+            raise RuntimeError("the append was refused")
+
+    return append, lambda: partition.log.close(sync=False)
+
+
+def _checked_file(path: Path, data: bytearray, count: int) -> Calls:
+    write, close = _file(path, data, count)
+    body = memoryview(data)[21:]
+    check = kcore.crc32c
+
+    def append(i: int) -> None:
+        check(body)
+        write(i)
+
+    return append, close
 
 
 def _file(path: Path, data: bytearray, count: int) -> Calls:

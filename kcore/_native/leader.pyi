@@ -1,3 +1,5 @@
+from typing import Protocol, TypeVar
+
 from kcore._native.batch import BatchInfo
 from kcore._native.log import AppendResult
 from kcore._native.replica import Replica
@@ -13,9 +15,34 @@ class LeaderRules:
         plain: bool,
     ) -> None: ...
 
+Seen = TypeVar("Seen", covariant=True)
+
+class Sequences(Protocol[Seen]):
+    def admit(
+        self,
+        producer_id: int,
+        epoch: int,
+        base_sequence: int,
+        last_offset_delta: int,
+        transactional: bool,
+        /,
+    ) -> Seen | None: ...
+    def note(
+        self,
+        producer_id: int,
+        epoch: int,
+        base_sequence: int,
+        last_offset_delta: int,
+        transactional: bool,
+        base_offset: int,
+        now_ms: int,
+        /,
+    ) -> None: ...
+
 def append_produced(
     leader: Replica,
     data: bytearray | memoryview,
     rules: LeaderRules,
+    producers: Sequences[Seen],
     now_ms: int,
-) -> AppendResult | BatchInfo: ...
+) -> AppendResult | BatchInfo | Seen: ...

@@ -1,13 +1,15 @@
-"""What a leader does with a batch of a client, in one call: check it, give it its offsets, append it.
+"""What a leader does with a batch of a client, in one call: check it, ask whether its sequence is
+the next one, give it its offsets, append it.
 
-The common case alone: a batch that is stored as it came, of no producer whose sequence somebody
-would have to know. Anything else is checked and handed back, and the caller decides.
+The common case alone: a batch that is stored as it came and belongs to no transaction. Anything else
+is checked and handed back, and the caller decides.
 """
 
 cimport cython
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t
 
 from kcore._native.batch cimport BatchHeader, BatchInfo, batch_stamp
+from kcore._native.layout cimport ATTR_TRANSACTIONAL
 from kcore._native.log cimport AppendResult, Log
 from kcore._native.records cimport Pin, check_produced_batch
 from kcore._native.replica cimport Replica
@@ -33,15 +35,20 @@ cdef class LeaderRules:
         cdef int64_t latest = INT64_MAX
         if now_ms <= 0 or self.timestamp_after_max_ms < INT64_MAX - now_ms:
             latest = now_ms + self.timestamp_after_max_ms
-        return (self.plain and h.producer_id < 0 and h.size <= self.segment_bytes
-                and h.max_timestamp <= latest)
+        return (self.plain and not h.attributes & ATTR_TRANSACTIONAL
+                and h.size <= self.segment_bytes and h.max_timestamp <= latest)
 
 
-def append_produced(Replica leader not None, data, LeaderRules rules not None, int64_t now_ms):
-    """Appends to the leader's log under its epoch. An AppendResult; or the BatchInfo of a batch that is sound (`check_produced`) and has not
-    been appended, because it is not the common case. Offsets and epoch are stamped into `data`.
+def append_produced(Replica leader not None, data, LeaderRules rules not None, producers,
+                    int64_t now_ms):
+    """Appends to the leader's log under its epoch; offsets and epoch are stamped into `data`.
 
-    Raises what `check_produced` and `Log.append` raise.
+    An AppendResult; or what `producers.admit` knows of a batch that is in the log already; or the
+    BatchInfo of a batch that is sound (`check_produced`) and has not been appended, because it is
+    not the common case. A producer's batch that begins a segment is none: who keeps the producers'
+    state saves it first, as of the segment's start.
+
+    Raises what `check_produced`, `producers.admit` and `Log.append` raise.
     """
     cdef Log log = <Log?>leader.log
     cdef Pin source = Pin.of(data)
@@ -56,9 +63,19 @@ def append_produced(Replica leader not None, data, LeaderRules rules not None, i
     try:
         log._ensure_writable()
         offset = log.next_offset
+        if h.producer_id >= 0:
+            if log._must_roll(h.size, offset + h.last_offset_delta, h.max_timestamp):
+                return BatchInfo.new(&h)
+            seen = producers.admit(h.producer_id, h.producer_epoch, h.base_sequence,
+                                   h.last_offset_delta, False)
+            if seen is not None:
+                return seen
         batch_stamp(p, offset, leader.leader_epoch)
         result = log._append(p, h.size, offset, offset + h.record_count, h.max_timestamp)
         result.append_time_ms = -1
+        if h.producer_id >= 0:
+            producers.note(h.producer_id, h.producer_epoch, h.base_sequence, h.last_offset_delta,
+                           False, offset, now_ms)
         return result
     finally:
         log._leave()

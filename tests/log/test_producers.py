@@ -6,6 +6,7 @@ window's edges: five batches, the wrap of sequences, epochs, expiry, snapshots.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -168,3 +169,44 @@ def test_refill_believes_only_a_run_that_ends_with_the_snapshot() -> None:
     again.refill([(sent(n * 10, 10), n * 10) for n in range(4)])  # the last one is missing
     with pytest.raises(KafkaError):
         again.check(sent(30, 10))
+
+
+def forget_by_expiry(states: ProducerStates) -> None:
+    states.expire(10_000, 1)
+
+
+def forget_all(states: ProducerStates) -> None:
+    states.clear()
+
+
+def forget_for_room(states: ProducerStates) -> None:
+    states.append(sent(0, pid=8), 50, 1001)
+
+
+def forget_by_snapshot(states: ProducerStates) -> None:
+    states.restore([])
+
+
+@pytest.mark.parametrize(
+    "forget", [forget_by_expiry, forget_all, forget_for_room, forget_by_snapshot]
+)
+def test_a_forgotten_producer_is_known_again_by_its_next_batch(
+    forget: Callable[[ProducerStates], None],
+) -> None:
+    """The last producer is found without a look into the table: it must still be in it."""
+    states = ProducerStates(1)
+    states.append(sent(0), 0, 1000)
+    forget(states)
+    assert states.get(PID) is None
+    states.append(sent(1), 60, 1002)
+    entry = states.get(PID)
+    assert entry is not None
+    assert [seen.base_offset for seen in entry.batches] == [60]
+
+
+def test_turns_of_two_producers_keep_the_longest_idle_first() -> None:
+    states = ProducerStates()
+    for n, pid in enumerate((1, 2, 2, 1, 1, 2)):
+        states.append(sent(n, pid=pid), n, n)
+        assert [entry.producer_id for entry in states][-1] == pid
+    assert [entry.seen_ms for entry in states] == [4, 5]

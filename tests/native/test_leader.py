@@ -32,6 +32,28 @@ def batch(*values: bytes, timestamp: int = NOW_MS, **how: Any) -> bytearray:
     return bytearray(kcore.encode(list(values), timestamps=[timestamp] * len(values), **how))
 
 
+class Producers:
+    """Answers `admit` with what it is told; writes down what it is asked and told."""
+
+    def __init__(self, answer: object = None) -> None:
+        self.answer = answer
+        self.asked: list[tuple[object, ...]] = []
+        self.noted: list[tuple[object, ...]] = []
+
+    def admit(self, *what: object) -> object:
+        self.asked.append(what)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def note(self, *what: object) -> None:
+        self.noted.append(what)
+
+
+def sequenced(*values: bytes, **how: Any) -> bytearray:
+    return batch(*values, producer_id=3, producer_epoch=2, base_sequence=40, **how)
+
+
 @pytest.fixture
 def leader() -> Replica:
     replica = Replica()
@@ -45,7 +67,7 @@ def test_it_does_what_check_and_append_do(leader: Replica) -> None:
     for i in range(12):
         one, two = batch(b"a" * 300, b"b", timestamp=NOW_MS + i), bytearray()
         two += one
-        done = append_produced(leader, memoryview(one), rules(), NOW_MS)
+        done = append_produced(leader, memoryview(one), rules(), Producers(), NOW_MS)
         kcore.check_produced(two, max_bytes=1 << 20)
         expected = twin.append(two, leader_epoch=7, verify=False)
         assert type(done) is AppendResult
@@ -62,19 +84,19 @@ def test_it_does_what_check_and_append_do(leader: Replica) -> None:
 @pytest.mark.parametrize(
     ("data", "changes"),
     [
-        (batch(b"a", producer_id=3, producer_epoch=0, base_sequence=0), {}),
+        (sequenced(b"a", transactional=True), {}),
         (batch(b"a"), {"plain": False}),
         (batch(b"a" * 50), {"segment_bytes": 100}),
         (batch(b"a", timestamp=NOW_MS + 60_001), {}),
         (bytes(batch(b"a")), {}),
     ],
-    ids=["producer", "converted", "larger than a segment", "too late", "read-only"],
+    ids=["transaction", "converted", "larger than a segment", "too late", "read-only"],
 )
 def test_what_is_not_common_is_handed_back(
     leader: Replica, data: Any, changes: dict[str, Any]
 ) -> None:
     before = bytes(data)
-    info = append_produced(leader, data, rules(**changes), NOW_MS)
+    info = append_produced(leader, data, rules(**changes), Producers(), NOW_MS)
     assert type(info) is BatchInfo
     assert info.size == len(data)
     assert leader.log.next_offset == 0
@@ -96,19 +118,49 @@ def test_the_latest_timestamp_is_taken(
 ) -> None:
     one = batch(b"a", timestamp=timestamp)
     allowed = rules(timestamp_after_max_ms=after_max_ms)
-    assert type(append_produced(leader, one, allowed, now_ms)) is AppendResult
+    assert type(append_produced(leader, one, allowed, Producers(), now_ms)) is AppendResult
 
 
 def test_what_is_broken_raises_and_changes_nothing(leader: Replica) -> None:
     damaged = batch(b"a")
     damaged[-1] ^= 1
     with pytest.raises(CorruptBatch):
-        append_produced(leader, damaged, rules(), NOW_MS)
+        append_produced(leader, damaged, rules(), Producers(), NOW_MS)
     with pytest.raises(LimitExceeded):
-        append_produced(leader, batch(b"a" * 50), rules(max_bytes=60), NOW_MS)
+        append_produced(leader, batch(b"a" * 50), rules(max_bytes=60), Producers(), NOW_MS)
     with pytest.raises(InvalidRecord):
-        append_produced(leader, batch(b"a"), rules(need_keys=True), NOW_MS)
+        append_produced(leader, batch(b"a"), rules(need_keys=True), Producers(), NOW_MS)
     assert leader.log.next_offset == 0
     leader.log.close()
     with pytest.raises(ClosedError):
-        append_produced(leader, batch(b"a"), rules(), NOW_MS)
+        append_produced(leader, batch(b"a"), rules(), Producers(), NOW_MS)
+
+
+def test_a_producers_batch_is_asked_for_and_noted(leader: Replica) -> None:
+    append_produced(leader, batch(b"x"), rules(), Producers(), NOW_MS)
+    producers = Producers()
+    done = append_produced(leader, sequenced(b"a", b"b"), rules(), producers, NOW_MS)
+    assert type(done) is AppendResult
+    assert (done.base_offset, done.last_offset) == (1, 2)
+    assert producers.asked == [(3, 2, 40, 1, False)]
+    assert producers.noted == [(3, 2, 40, 1, False, 1, NOW_MS)]
+
+
+def test_what_the_producers_state_refuses_is_not_appended(leader: Replica) -> None:
+    seen = object()
+    producers = Producers(seen)
+    assert append_produced(leader, sequenced(b"a"), rules(), producers, NOW_MS) is seen
+    producers.answer = ValueError("out of order")
+    with pytest.raises(ValueError, match="out of order"):
+        append_produced(leader, sequenced(b"a"), rules(), producers, NOW_MS)
+    assert leader.log.next_offset == 0
+    assert producers.noted == []
+
+
+def test_a_producers_batch_that_begins_a_segment_is_handed_back(leader: Replica) -> None:
+    append_produced(leader, batch(b"x" * 3900), rules(), Producers(), NOW_MS)
+    producers = Producers()
+    info = append_produced(leader, sequenced(b"a" * 200), rules(), producers, NOW_MS)
+    assert type(info) is BatchInfo
+    assert (producers.asked, producers.noted) == ([], [])
+    assert len(leader.log.segments()) == 1

@@ -25,16 +25,16 @@ from kbroker.log.config import INT64_MAX, PartitionConfig
 from kbroker.log.host import PartitionHost
 from kbroker.log.markers import parse_marker
 from kbroker.log.outcome import AppendOutcome, refused, refused_by_engine
-from kbroker.log.producers import NO_OFFSET
+from kbroker.log.producers import NO_OFFSET, SeenBatch
 from kbroker.log.retention import plan_retention
 from kbroker.log.states import PartitionStates, store_snapshot
-from kcore import BatchInfo, Log, LogConfig, inspect
+from kcore import AppendResult, Log, LogConfig, inspect
 from kcore._native.leader import LeaderRules, append_produced
 from kcore._native.replica import Replica
 from kcore.errors import CoreError, DiskFull, OffsetOutOfRange, StorageFailed, TooManyFiles
 
 if TYPE_CHECKING:
-    from kcore import FetchSpan, TimestampOffset
+    from kcore import BatchInfo, FetchSpan, TimestampOffset
 
 logger = logging.getLogger(__name__)
 
@@ -185,8 +185,10 @@ class PartitionLog(Replica):
         info: BatchInfo | None = None
         append_time_ms = -1
         try:
-            result = append_produced(self, span, self._rules, now_ms)
-            if isinstance(result, BatchInfo):
+            result = append_produced(self, span, self._rules, self._producers, now_ms)
+            if not isinstance(result, AppendResult):
+                if isinstance(result, SeenBatch):
+                    return self._seen(result)
                 # Sound, and not appended yet: it wants more than the engine's checks.
                 info = result
                 config = self.config
@@ -194,9 +196,7 @@ class PartitionLog(Replica):
                 if info.producer_id >= 0:
                     seen = self._producers.check(info)
                     if seen is not None:
-                        return AppendOutcome(
-                            0, seen.base_offset, seen.last_offset + 1, -1, log.log_start_offset
-                        )
+                        return self._seen(seen)
                 data, append_time_ms = converted(span, info, config, now_ms)
                 result = log.append(
                     data,
@@ -221,6 +221,12 @@ class PartitionLog(Replica):
             0, base_offset, next_offset, append_time_ms, log.log_start_offset,
             next_offset - base_offset, result.size if info is None else info.size,
         )  # fmt: skip
+
+    def _seen(self, seen: SeenBatch) -> AppendOutcome:
+        """The batch is in the log already."""
+        return AppendOutcome(
+            0, seen.base_offset, seen.last_offset + 1, -1, self.log.log_start_offset
+        )
 
     def append_marker(self, batch: bytes | bytearray, *, now_ms: int) -> AppendOutcome:
         if self._host.disk.refuses or self.failure:

@@ -54,6 +54,8 @@ NO_OFFSET = -1
 NO_EPOCH = -1
 NO_SEQUENCE = -1
 
+_make = tuple.__new__  # a NamedTuple without the call of its __new__: one for each append
+
 
 class SeenBatch(NamedTuple):
     """One appended batch: what a duplicate is recognised by and answered with."""
@@ -95,10 +97,11 @@ class Producer:
 class ProducerStates:
     """All producers of one partition, the longest idle first."""
 
-    __slots__ = ("_entries", "_limit", "_open")
+    __slots__ = ("_entries", "_limit", "_newest", "_open")
 
     def __init__(self, limit: int = PRODUCERS_MAX) -> None:
         self._entries: dict[int, Producer] = {}
+        self._newest: Producer | None = None  # the last of them, where it is known
         # First offset of each open transaction. Transactions open in offset order, so the
         # dictionary is sorted and its first key bounds the last stable offset.
         self._open: dict[int, int] = {}
@@ -134,59 +137,89 @@ class ProducerStates:
         ]
 
     def check(self, batch: SequencedBatch) -> SeenBatch | None:
+        """`admit` of a batch's header."""
+        return self.admit(
+            batch.producer_id,
+            batch.producer_epoch,
+            batch.base_sequence,
+            batch.last_offset_delta,
+            batch.is_transactional,
+        )
+
+    def admit(
+        self, producer_id: int, epoch: int, first: int, delta: int, transactional: bool
+    ) -> SeenBatch | None:
         """None: append it. A SeenBatch: it is already in the log. Else KafkaError."""
-        entry = self._entries.get(batch.producer_id)
+        entry = self._entries.get(producer_id)
         if entry is None:
             return None
-        epoch = batch.producer_epoch
-        first = batch.base_sequence
         if epoch != entry.producer_epoch:
             if epoch < entry.producer_epoch:
                 raise KafkaError(
                     errors.INVALID_PRODUCER_EPOCH,
-                    f"producer {batch.producer_id} sent epoch {epoch}, "
+                    f"producer {producer_id} sent epoch {epoch}, "
                     f"its newest here is {entry.producer_epoch}",
                 )
             if first != 0:
                 raise KafkaError(
                     errors.OUT_OF_ORDER_SEQUENCE_NUMBER,
-                    f"producer {batch.producer_id} starts epoch {epoch} with sequence {first}, "
+                    f"producer {producer_id} starts epoch {epoch} with sequence {first}, "
                     "a new epoch starts with 0",
                 )
         else:
             batches = entry.batches
-            last_sequence = batches[-1].last_sequence if batches else NO_SEQUENCE
+            last_sequence = batches[-1][1] if batches else NO_SEQUENCE
             if first != (last_sequence + 1) & SEQUENCE_MASK:
-                last = (first + batch.last_offset_delta) & SEQUENCE_MASK
+                last = (first + delta) & SEQUENCE_MASK
                 for seen in batches:
                     if seen.base_sequence == first and seen.last_sequence == last:
                         return seen
                 raise KafkaError(
                     errors.OUT_OF_ORDER_SEQUENCE_NUMBER,
-                    f"producer {batch.producer_id} epoch {epoch} sent sequence {first}, "
+                    f"producer {producer_id} epoch {epoch} sent sequence {first}, "
                     f"the next one here is {(last_sequence + 1) & SEQUENCE_MASK}",
                 )
-        if entry.txn_first_offset != NO_OFFSET and not batch.is_transactional:
+        if entry.txn_first_offset != NO_OFFSET and not transactional:
             raise KafkaError(
                 errors.INVALID_TXN_STATE,
-                f"producer {batch.producer_id} has a transaction open since offset "
+                f"producer {producer_id} has a transaction open since offset "
                 f"{entry.txn_first_offset} and sent a batch outside of it",
             )
         return None
 
     def append(self, batch: SequencedBatch, base_offset: int, now_ms: int) -> None:
+        """`note` of a batch's header."""
+        self.note(
+            batch.producer_id,
+            batch.producer_epoch,
+            batch.base_sequence,
+            batch.last_offset_delta,
+            batch.is_transactional,
+            base_offset,
+            now_ms,
+        )
+
+    def note(
+        self,
+        producer_id: int,
+        epoch: int,
+        first: int,
+        delta: int,
+        transactional: bool,
+        base_offset: int,
+        now_ms: int,
+    ) -> None:
         """A data batch of a producer is in the log at `base_offset`."""
-        producer_id = batch.producer_id
-        entry = self._touch(producer_id, batch.producer_epoch, now_ms)
-        first = batch.base_sequence
-        delta = batch.last_offset_delta
+        entry = self._newest
+        if entry is None or entry.producer_id != producer_id or entry.producer_epoch != epoch:
+            entry = self._touch(producer_id, epoch, now_ms)
+        entry.seen_ms = now_ms
         seen = entry.batches
         if len(seen) == WINDOW_BATCHES:
             del seen[0]
-        seen.append(
-            SeenBatch(first, (first + delta) & SEQUENCE_MASK, base_offset, base_offset + delta)
-        )
-        if batch.is_transactional and entry.txn_first_offset == NO_OFFSET:
+        row = (first, (first + delta) & SEQUENCE_MASK, base_offset, base_offset + delta)
+        seen.append(_make(SeenBatch, row))
+        if transactional and entry.txn_first_offset == NO_OFFSET:
             entry.txn_first_offset = base_offset
             self._open[base_offset] = producer_id
 
@@ -238,7 +271,7 @@ class ProducerStates:
             entry.producer_epoch = producer_epoch
             entry.batches.clear()
         entry.seen_ms = now_ms
-        self._entries[producer_id] = entry
+        self._entries[producer_id] = self._newest = entry
         return entry
 
     def _evict_one(self) -> None:
@@ -257,10 +290,12 @@ class ProducerStates:
                 expired.append(producer_id)
         for producer_id in expired:
             del self._entries[producer_id]
+            self._newest = None
         return len(expired)
 
     def clear(self) -> None:
         self._entries.clear()
+        self._newest = None
         self._open.clear()
 
     def snapshot(self) -> list[SnapshotEntry]:
