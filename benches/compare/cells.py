@@ -96,8 +96,8 @@ def fetch_cells() -> list[Cell]:
         Cell("catch-up", "2 GiB, from the beginning", "raw", "catch_up",
              (rate(essential=True), cpu(), Figure("cold_rate", essential=True),
               Figure("cold_cpu")),
-             batch_bytes=64 * KIB, fill_bytes=2 * GIB, bytes_max=2 * GIB, seconds=6,
-             in_flight=10, rounds=3, rounds_quick=1),
+             batch_bytes=256 * KIB, fill_bytes=2 * GIB, bytes_max=2 * GIB, seconds=6,
+             rounds=3, rounds_quick=1),
     ]  # fmt: skip
 
 

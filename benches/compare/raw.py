@@ -8,6 +8,7 @@ import contextlib
 import select
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from benches import driver
 from benches.compare import fetched, latency, lives, payload, proc, streams
@@ -17,6 +18,9 @@ from benches.compare.protocol import FETCH_WAIT_MS
 
 WARM_UP_S = 0.3
 PASS_S = 10.0
+WARMED_UP = ("produce", "fetch", "round_trip", "tail", "end_to_end", "wake")
+# What the loopback can stand for: it answers the frames of these.
+ANSWERED_PRODUCES, ANSWERED_FETCHES = ("produce", "round_trip", "tail"), ("fetch", "catch_up")
 
 
 def missing() -> str:
@@ -24,20 +28,22 @@ def missing() -> str:
 
 
 def prepare(contender: Contender, cell: Cell) -> None:
-    """Fills the topic of a cell that reads, and runs an unmeasured round of one that writes."""
+    """Fills the topic of a cell that reads, and runs an unmeasured round: connections, files and
+    code that a JIT has not met yet are nobody's figure."""
     if isinstance(contender, Loopback):
         _teach(contender, cell)
     elif cell.fill_bytes:
         lives.fill(contender, cell)
-    elif cell.kind == "produce":
-        produce(contender, cell, WARM_UP_S)
+    answered = contender.is_broker or cell.kind in ANSWERED_PRODUCES + ANSWERED_FETCHES
+    if cell.kind in WARMED_UP and answered:
+        measure(contender, replace(cell, seconds=WARM_UP_S))
 
 
 def _teach(loopback: Loopback, cell: Cell) -> None:
-    if cell.kind in ("produce", "round_trip", "tail"):
+    if cell.kind in ANSWERED_PRODUCES:
         frames = payload.produce_frames(cell)
         loopback.answer(frames.size, frames.answer_bytes)
-    elif cell.kind in ("fetch", "catch_up"):
+    elif cell.kind in ANSWERED_FETCHES:
         frames = _loopback_fetch(cell)
         loopback.answer(frames.size, frames.answer_bytes)
 
@@ -48,7 +54,7 @@ def measure(contender: Contender, cell: Cell) -> Sample:
         return KINDS[cell.kind](contender, cell)
 
 
-def produce(contender: Contender, cell: Cell, seconds: float = 0.0) -> Sample:
+def produce(contender: Contender, cell: Cell) -> Sample:
     """`cell.connections` producers with `cell.in_flight` requests each."""
     frames = payload.produce_frames(cell)
     most = max(cell.connections, cell.bytes_max // frames.payload)
@@ -56,7 +62,7 @@ def produce(contender: Contender, cell: Cell, seconds: float = 0.0) -> Sample:
     with latency.sockets(contender.port, cell.connections) as opened:
         windows = [streams.Window(sock, frames, cell.in_flight) for sock in opened]
         cpu = contender.cpu_seconds()
-        took = streams.replay(windows, streams.Limits(seconds or cell.seconds, most))
+        took = streams.replay(windows, streams.Limits(cell.seconds, most))
         cpu = contender.cpu_seconds() - cpu
     requests = sum(window.sent for window in windows)
     records = requests * frames.records
