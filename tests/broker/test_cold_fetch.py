@@ -57,14 +57,16 @@ def broker(tmp_path: Path, pool: HeldPool) -> Iterator[DataBroker]:
     found.close()
 
 
-def fetch(broker: DataBroker, *, epoch: int = -1, one: int = 0) -> Parked:
+def fetch(
+    broker: DataBroker, *, epoch: int = -1, one: int = 0, max_bytes: int = 50 * MIB
+) -> Parked:
     """Both partitions."""
     asked = [
         FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=MIB),
         FetchPartition(partition=1, fetch_offset=0, partition_max_bytes=MIB),
     ]
     request = FetchRequest(
-        topics=[FetchTopic(topic=TOPIC, partitions=asked)], max_bytes=50 * MIB, min_bytes=1,
+        topics=[FetchTopic(topic=TOPIC, partitions=asked)], max_bytes=max_bytes, min_bytes=1,
         max_wait_ms=500, session_id=one, session_epoch=epoch,
     )  # fmt: skip
     answer = broker.call(apis.FETCH, 12, request)
@@ -92,6 +94,20 @@ def test_cold_records_are_read_by_a_thread(broker: DataBroker, pool: HeldPool) -
     broker.turn()
     assert counts(waits.answer()) == [3, 1]
     assert len(broker.purgatory) == 0 and len(broker.purgatory.watchers) == 0
+
+
+def test_no_more_is_read_than_fits_the_response(broker: DataBroker, pool: HeldPool) -> None:
+    partition = broker.logs.get(TOPIC, 1)
+    assert partition is not None and partition.path is not None
+    for _ in range(8):
+        append(partition, batch(BIG))
+    evict(partition.path)
+    waits = fetch(broker, epoch=0, max_bytes=MIB)
+    cold = next(iter(broker.sessions)).reader.cold
+    assert cold is not None and [len(span) for span in cold] == [MIB]
+    pool.work()
+    broker.turn()
+    assert counts(waits.answer()) == [3, 0]
 
 
 def test_a_connection_that_is_lost_meanwhile(broker: DataBroker, pool: HeldPool) -> None:
