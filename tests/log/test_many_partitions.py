@@ -7,6 +7,7 @@ Method: the thresholds are lowered, so that three partitions are many; syncs are
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kbroker.log import manager, open_files, whole_disk
@@ -15,6 +16,7 @@ from kbroker.log.partition_log import PartitionLog
 from kbroker.log.whole_disk import WholeDisk
 
 from kcore._native.mapping import live_mappings
+from kcore.errors import TooManyFiles
 from kcore.files import names
 from kcore.files.offset_checkpoint import load_offset_checkpoint
 from tests.log.support import append, batch, values_from
@@ -170,3 +172,22 @@ def test_the_budget_leaves_half_of_the_descriptors_to_connections(
     assert find_budget() == 500
     monkeypatch.setattr(open_files, "MAP_COUNT_FILE", str(tmp_path / "none"))
     assert find_budget() == open_files.MAP_COUNT_DEFAULT // 2
+
+
+def test_an_append_without_a_descriptor_is_refused_and_makes_room(
+    tmp_path: Path, syncs: list[str], monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    before = live_mappings()
+    managed = Managed(tmp_path).open(THREE)
+    write_to_all(managed)
+    managed.logs.housekeeping.open_files = OpenFiles(budget=before + 1)
+    exhausted = TooManyFiles("Too many open files", path="x")
+    for _ in range(2):
+        outcome = managed.partition()._refused_by_engine(exhausted)
+        assert outcome.error_code == 56  # KAFKA_STORAGE_ERROR: clients try again
+    assert not managed.partition().failure and live_mappings() == before + 3
+    managed.turn()
+    assert syncs == ["all"] and live_mappings() <= before + 1
+    assert caplog.text.count("appends are refused") == 1
+    write_to_all(managed)
+    managed.logs.close()

@@ -54,7 +54,8 @@ class PartitionHost:
     """What a partition needs from whoever keeps it; `LogManager` fills one in for all of its own.
 
     `submit(fn)` runs fn in a pool thread; `request_flush(partition)` has the partition flushed
-    soon, off the loop, and `on_flushed` called after.
+    soon, off the loop, and `on_flushed` called after; `on_exhausted(why)` hears of an append that
+    was refused for want of descriptors.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class PartitionHost:
         "clock_ms",
         "disk",
         "on_advance",
+        "on_exhausted",
         "ops",
         "producer_expiration_ms",
         "producers_max",
@@ -77,6 +79,7 @@ class PartitionHost:
         ops: FileOps | None = None,
         append_mode: str = "auto",
         on_advance: Callable[[PartitionLog], None] = _nothing,
+        on_exhausted: Callable[[str], None] = _nothing,
         request_flush: Callable[[PartitionLog], None] = _nothing,
         submit: Callable[[Callable[[], None]], object] = lambda fn: fn(),
         producer_expiration_ms: int = 86_400_000,
@@ -87,6 +90,7 @@ class PartitionHost:
         self.ops = ops
         self.append_mode = append_mode
         self.on_advance = on_advance
+        self.on_exhausted = on_exhausted
         self.request_flush = request_flush
         self.submit = submit
         self.producer_expiration_ms = producer_expiration_ms

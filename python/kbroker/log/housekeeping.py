@@ -111,6 +111,16 @@ class Housekeeping:
         self.open_files.look(self._manager.all, self._manager.submit)
         self._watch_space()
 
+    def make_room(self, why: str) -> None:
+        """An append found no descriptor left. Written partitions can give theirs back once a sync
+        has begun, so all are flushed now; whoever was refused tries again."""
+        if self.open_files.run_out(why):
+            for partition in self._manager.all():
+                if partition.dirty:
+                    self._manager.request_flush(partition)
+            look = self.open_files.look
+            self._manager.post(lambda: look(self._manager.all, self._manager.submit))
+
     def _keep_house(self, partition: PartitionLog, wall_ms: int) -> None:
         tp = (partition.topic, partition.index)
         if self._manager.get(*tp) is not partition:

@@ -120,6 +120,7 @@ class LogManager:
             ops=self._memory,
             append_mode=settings.segment_append_mode,
             on_advance=on_advance,
+            on_exhausted=lambda why: self.housekeeping.make_room(why),
             request_flush=self.request_flush,
             submit=self.submit,
             producer_expiration_ms=settings.producer_id_expiration_ms,
@@ -367,15 +368,13 @@ class LogManager:
         partition.log.retire()
         doomed: Path | None = None
         if self.data_dir is not None and partition.path is not None:
-            doomed = self.data_dir / names.make_marked_dir(
-                topic, index, "delete", os.urandom(16).hex()
-            )
+            unique = os.urandom(16).hex()
+            doomed = self.data_dir / names.make_marked_dir(topic, index, "delete", unique)
             with contextlib.suppress(FileNotFoundError):
                 os.rename(partition.path, doomed)
 
-        # The log is not closed: that would write indexes under names that are gone, and keep the
-        # failure, whose traceback keeps the log. Its files and mappings go with the last answer
-        # that still sends from them.
+        # The log is not closed: that would write indexes under names that are gone. Its files and
+        # mappings go with the last answer that still sends from them.
         if doomed is not None:
             self.submit(lambda: _remove_tree(doomed))
         elif self._memory is not None:

@@ -29,18 +29,34 @@ BUDGET_MIN = 16
 class OpenFiles:
     """`look` once a second, on the loop."""
 
-    __slots__ = ("_looking", "budget")
+    __slots__ = ("_looking", "_told", "budget")
 
     def __init__(self, budget: int | None = None) -> None:
         self.budget = find_budget() if budget is None else budget
         self._looking = False
+        self._told = False
+
+    def run_out(self, why: str) -> bool:
+        """Whether this is the first call since the last look."""
+        if self._told:
+            return False
+        self._told = True
+        logger.error(
+            "appends are refused until others give their files back "
+            "(RLIMIT_NOFILE, vm.max_map_count): %s",
+            why,
+        )
+        return True
 
     def look(
         self,
         partitions: Callable[[], Sequence[PartitionLog]],
         submit: Callable[[Callable[[], object]], object],
     ) -> None:
-        if self._looking or live_mappings() <= self.budget:
+        if self._looking:
+            return
+        self._told = False
+        if live_mappings() <= self.budget:
             return
         self._looking = True
         found = partitions()

@@ -300,8 +300,6 @@ class PartitionLog(Replica):
         """Whether there may be something to sync."""
         return not self.log.recovery.clean or self.log.next_offset != self._opened_offset
 
-    # Refusals
-
     @property
     def refuses(self) -> str:
         """Why appends are refused, "" when they are not."""
@@ -311,8 +309,9 @@ class PartitionLog(Replica):
     def _refused_by_engine(self, error: CoreError) -> AppendOutcome:
         if isinstance(error, StorageFailed):
             self.fail(str(error))
-        elif isinstance(error, DiskFull | TooManyFiles):
-            # This append only: the next one may fit, and what is freed helps without a restart.
+        elif isinstance(error, TooManyFiles):
+            self._host.on_exhausted(str(error))
+        elif isinstance(error, DiskFull):
             logger.warning("%s-%d: %s", self.topic, self.index, error)
         return refused_by_engine(error)
 
