@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kcore import verify
+from kcore import Log, encode, verify
 from kcore.files import names
 from kcore.files.clean_marker import store_clean_marker
 from kcore.files.meta_properties import MetaProperties, store_meta_properties
@@ -223,3 +223,19 @@ def test_json_and_usage(root: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         verify.main([], lambda text: None)
     assert caught.value.code == 2
+
+
+def test_a_small_log_is_closed_without_indexes(tmp_path: Path) -> None:
+    """As nothing is due in them; a log of some size without any has lost them."""
+    with Log.open(tmp_path / "few-0") as log:
+        for _ in range(3):
+            log.append(encode([b"v"]))
+    with Log.open(tmp_path / "many-0") as log:
+        for _ in range(100):
+            log.append(encode([bytes(1_000)]))
+    assert list((tmp_path / "few-0").glob("*index")) == []
+    for path in (tmp_path / "many-0").glob("*index"):
+        path.unlink()
+    store_clean_marker(tmp_path / names.CLEAN_MARKER, 1)
+    found = [f for f in verify.verify_dir(tmp_path).findings.items if f.path.endswith(".index")]
+    assert [(f.level, Path(f.path).parent.name) for f in found] == [("error", "many-0")]
