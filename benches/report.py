@@ -1,7 +1,7 @@
-"""Turns the JSON of a benchmark run into the table of the README.
+"""Turns the JSON of a benchmark run into the table of docs/figures.md.
 
     pytest benches --benchmark-json=bench.json && python benches/report.py bench.json
-    python benches/report.py bench.json --readme README.md      # rewrites the marked section
+    python benches/report.py bench.json --page docs/figures.md   # rewrites the marked section
 
 Reads what `benches/conftest.py` puts into `extra_info`. Quotes medians; a ratio is always of two
 medians of the same run. Rows that miss their target are marked, never left out.
@@ -136,20 +136,20 @@ def make_heading(report: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("report", type=Path, help="file written by --benchmark-json")
-    parser.add_argument("--readme", type=Path, help="rewrite the marked section of this file")
+    parser.add_argument("--page", type=Path, help="rewrite the marked section of this file")
     options = parser.parse_args(argv)
     report = json.loads(options.report.read_text())
     text = f"{make_heading(report)}\n\n{make_table(report)}"
-    if options.readme is None:
+    if options.page is None:
         sys.stdout.write(text + "\n")
         return 0
-    page = options.readme.read_text()
+    page = options.page.read_text()
     if BEGIN not in page or END not in page:
-        sys.stderr.write(f"{options.readme}: no section between '{BEGIN}' and '{END}'\n")
+        sys.stderr.write(f"{options.page}: no section between '{BEGIN}' and '{END}'\n")
         return 1
     before, rest = page.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
-    options.readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    options.page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
     return 0
 
 
