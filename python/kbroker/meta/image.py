@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from kbroker.meta.layered import Layered
 
 GROUP_TOPIC = "__consumer_offsets"
 TRANSACTION_TOPIC = "__transaction_state"
@@ -17,6 +19,7 @@ INTERNAL_TOPICS = frozenset({GROUP_TOPIC, TRANSACTION_TOPIC, SHARE_TOPIC})
 RESERVED_NAMES = INTERNAL_TOPICS | {"__cluster_metadata"}
 
 NO_LEADER = -1
+K = TypeVar("K")
 NO_CONFIGS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -78,20 +81,19 @@ class ClusterImage(NamedTuple):
     ) -> ClusterImage:
         by_name = {topic.name: topic for topic in sorted(topics, key=lambda topic: topic.name)}
         by_id = {topic.topic_id: topic for topic in by_name.values()}
-        return cls(cluster_id, version, by_name, by_id, dict(broker_configs), dict(group_configs))
+        return cls(
+            cluster_id, version, Layered(by_name), Layered(by_id),
+            dict(broker_configs), dict(group_configs),
+        )  # fmt: skip
 
     def with_topics(
         self, version: int, *, put: Sequence[TopicImage] = (), removed: Sequence[str] = ()
     ) -> ClusterImage:
         """The next image, in which `put` are there as given and `removed` are not."""
-        by_name, by_id = dict(self.topics), dict(self.topics_by_id)
-        for name in (*removed, *(topic.name for topic in put)):
-            old = by_name.pop(name, None)
-            if old is not None:
-                del by_id[old.topic_id]
-        for topic in put:
-            by_name[topic.name] = topic
-            by_id[topic.topic_id] = topic
+        names = [*removed, *(topic.name for topic in put)]
+        ids = [old.topic_id for name in names if (old := self.topics.get(name)) is not None]
+        by_name = _layered(self.topics).changed(names, [(topic.name, topic) for topic in put])
+        by_id = _layered(self.topics_by_id).changed(ids, [(topic.topic_id, topic) for topic in put])
         return self._replace(version=version, topics=by_name, topics_by_id=by_id)
 
     def with_broker_config(
@@ -115,3 +117,7 @@ class ClusterImage(NamedTuple):
         if found is None or not 0 <= index < len(found.partitions):
             return None
         return found.partitions[index]
+
+
+def _layered(topics: Mapping[K, TopicImage]) -> Layered[K, TopicImage]:
+    return topics if isinstance(topics, Layered) else Layered(dict(topics))
