@@ -39,7 +39,7 @@ cdef enum:
     ZSTD_FROM = 10
     PARTITION_BYTES_MAX = 16 << 20
     # A copy of this much is cheaper than one more buffer for the socket to gather.
-    COPY_BYTES_MAX = 4096
+    COPY_BYTES_MAX = 1024
     ATTRIBUTES_LOW_POS = 22
     CODEC_BITS = 7
     ZSTD = 4
