@@ -143,16 +143,20 @@ def test_connections_are_limited_in_all_and_per_address(uvloop: bool) -> None:
     run(test, uvloop=uvloop)
 
 
-def test_half_of_the_descriptors_are_kept_for_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = 2 * (limits.FDS_RESERVED + 1)
-    monkeypatch.setattr(server, "_fd_limit", lambda: few)
+@pytest.mark.parametrize("limit,connections", [(8, 2), (2 * limits.FDS_RESERVED + 68, 49)])
+def test_half_of_the_descriptors_are_kept_for_partitions(
+    limit: int, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a quarter is for connections, however few there are."""
+    monkeypatch.setattr(server, "_fd_limit", lambda: limit)
 
     async def test() -> None:
         async with Harness(echo) as h:
             h.server._fd_ceiling = 1 << 20  # the test has descriptors of its own
-            kept = await h.connect()
-            kept.send(PRODUCE, 3, 1, b"x")
-            assert await kept.receive() == (1, b"PLAINTEXT:x")
+            for n in range(connections):
+                kept = await h.connect()
+                kept.send(PRODUCE, 3, n, b"x")
+                assert await kept.receive() == (n, b"PLAINTEXT:x")
             assert await (await h.connect()).closed() == b""
             assert h.metrics.connections_refused == 1
 

@@ -95,7 +95,8 @@ class Server:
         self._accept_pauses: list[asyncio.TimerHandle] = []
         fds = _fd_limit()
         self._fd_ceiling = fds - limits.FDS_RESERVED
-        self._fds_max = max(1, fds // 2 - limits.FDS_RESERVED)  # the other half is for segments
+        # The other half is for segments.
+        self._fds_max = max(fds // 2 - limits.FDS_RESERVED, fds // 4)
         self._started = False
         self._stopping = False
 
