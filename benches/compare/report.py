@@ -18,7 +18,7 @@ PEERS = ("Apache Kafka", "Tansu")
 FLOOR = "bare loopback"
 LEVEL = 0.97  # within so much of a peer's figure nobody is ahead
 DRIVER_LIMIT = 0.8  # of what the driver does with no broker at all: it may be the limit
-DRIVERS = {"raw": "bare sockets", "java": "Kafka's tools (Java)", "confluent": "librdkafka"}
+DRIVERS = {"raw": "bare sockets", "java": "Kafka's Java tools", "confluent": "librdkafka"}
 AXES = {
     "produce": "Produce",
     "fetch": "Fetch",
