@@ -33,6 +33,8 @@ cdef extern from *:
 cdef enum:
     # A wake-up may bring many fetches: their answers leave before the next ones are read.
     FLUSH_BYTES = 1024 * 1024
+    # After a request of this size others have their turn, though more of the next may be there.
+    LARGE_REQUEST_BYTES = 256 * 1024
     # Answers up to this size are joined: one small copy is cheaper than gathering.
     JOIN_BYTES_MAX = 16 * 1024
 
@@ -47,8 +49,8 @@ cdef class SocketCounters:
 cdef class Connection:
     """What a subclass has: `write(transport, parts, size)` for what one small send cannot take,
     `failed(error)` and `close(why)` to end the connection, `choose_reading()` for when `reading`
-    may have to change, `finished_one()` for when a request was taken while `finishing`, and
-    `coarse_ms()`, a monotonic time that may be a second old.
+    may have to change, `finished_one()` for when a request was taken while `finishing`,
+    `give_way()` after a large request, and `coarse_ms()`, a monotonic time that may be a second old.
     """
 
     cdef readonly FrameBuffer frames
@@ -140,6 +142,7 @@ cdef class Connection:
         """Handles what there is, writes what is ready, decides whether to read on."""
         cdef FrameBuffer frames = self.frames
         cdef bint handled = False
+        cdef Py_ssize_t largest = 0
         cdef int64_t now_ms = 0
         self._running = True
         try:
@@ -147,6 +150,7 @@ cdef class Connection:
                 if not handled:
                     handled = True
                     now_ms = self._clock.wall_ms()
+                largest = max(largest, <Py_ssize_t>len(frames.frame))
                 self._handle(now_ms)
                 if self._out_bytes > FLUSH_BYTES:
                     self.flush()
@@ -169,6 +173,8 @@ cdef class Connection:
             self.flush()
         if self._must_choose():
             self.choose_reading()
+        if largest >= LARGE_REQUEST_BYTES:
+            self.give_way()
 
     cdef int _handle(self, int64_t now_ms) except -1:
         cdef FrameBuffer frames = self.frames

@@ -142,6 +142,39 @@ def test_an_answer_that_a_handler_keeps_is_not_added_to() -> None:
 
 
 @LOOPS
+def test_a_large_request_gives_way_to_others_and_goes_on(uvloop: bool) -> None:
+    async def test() -> None:
+        async with harness() as h:
+            client, other = await h.connect(), await h.connect()
+            other.send(PRODUCE, 3, 9, b"x")
+            assert await other.receive() == (9, b"x")
+            (session,) = [s for s in h.server.sessions() if not s.saw_request]
+            gave_way = 0
+            pause = session.transport.pause_reading
+
+            class Counting:
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(transport, name)
+
+                def pause_reading(self) -> None:
+                    nonlocal gave_way
+                    gave_way += 1
+                    pause()
+
+            transport = session.transport
+            session.transport = Counting()
+            sizes = [300_000, 10, 400_000, 100_000, 500_000]
+            for n, size in enumerate(sizes):
+                client.send(PRODUCE, 3, n, bytes([n]) * size)
+            for n, size in enumerate(sizes):
+                assert await client.receive() == (n, bytes([n]) * size)
+            assert gave_way == 3
+            session.transport = transport
+
+    run(test, uvloop=uvloop)
+
+
+@LOOPS
 def test_no_more_than_the_limit_is_taken_ahead(uvloop: bool) -> None:
     async def test() -> None:
         async with harness() as h:
