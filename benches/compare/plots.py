@@ -75,7 +75,7 @@ def draw_ratios(rows: list[Row], title: str, path: Path) -> None:
     lowest, highest = axes.get_xlim()
     axes.set_xlim(min(0.5, lowest), max(2.0, highest))
     axes.set_title(f"{title}: how many times better kcore is", fontsize=9)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="lower right")
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
 
