@@ -175,6 +175,27 @@ def test_a_large_request_gives_way_to_others_and_goes_on(uvloop: bool) -> None:
 
 
 @LOOPS
+def test_a_connection_that_ends_while_it_gives_way(
+    uvloop: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The large request before the bad one has given way: whoever goes on finds it closed."""
+
+    async def test() -> None:
+        async with harness() as h:
+            client, other = await h.connect(), await h.connect()
+            client.send_bytes(
+                Client.frame(PRODUCE, 3, 1, bytes(300_000)) + Client.frame(PRODUCE, 99, 2)
+            )
+            await client.closed()
+            other.send(PRODUCE, 3, 9, b"x")
+            assert await other.receive() == (9, b"x")
+
+    with caplog.at_level(logging.ERROR):
+        run(test, uvloop=uvloop)
+    assert not caplog.records
+
+
+@LOOPS
 def test_no_more_than_the_limit_is_taken_ahead(uvloop: bool) -> None:
     async def test() -> None:
         async with harness() as h:

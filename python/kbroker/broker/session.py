@@ -100,14 +100,16 @@ class Session(Connection, asyncio.BufferedProtocol):
     def give_way(self) -> None:
         """A loop reads one connection up to 32 times before it turns to the next: a stream of large
         requests would have all others wait for several of them. This one goes on a turn later."""
+        alone = self._server.metrics.connections_open < 2
         transport = self.transport
-        if transport is not None and self.reading and self._server.metrics.connections_open > 1:
+        if not alone and transport is not None and self.reading and not transport.is_closing():
             transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        if self.transport is not None and self.reading:
-            self.transport.resume_reading()
+        transport = self.transport
+        if transport is not None and self.reading and not transport.is_closing():
+            transport.resume_reading()
 
     def failed(self, error: Exception) -> None:
         if isinstance(error, (BadFrame, CloseConnection)):
