@@ -50,13 +50,13 @@ bench: $(VENV)/.installed $(VENV)/.tools
 gate: $(VENV)/.installed $(VENV)/.tools
 	$(BIN)/python ci/bench_gate.py $(GATE_ARGS)
 
-# Beside Apache Kafka and Tansu, half an hour; `make compare COMPARE_ARGS=--help` says what it does.
+# Beside Apache Kafka and Tansu, 20 minutes; `make compare COMPARE_ARGS=--help` says what it does.
 compare: $(VENV)/.installed $(VENV)/.tools
 	$(BIN)/python ci/extras.py compare > $(VENV)/requirements-compare.txt
 	$(PIP) install -q -r $(VENV)/requirements-compare.txt
 	$(BIN)/python benches/compare $(COMPARE_ARGS)
 
-# What a request costs with 10,000 partitions, 5,000 connections, 100,000 topics, 20 GiB; ten minutes.
+# What a request costs with 10,000 partitions, 5,000 connections, 100,000 topics, 20 GiB; four minutes.
 growth: build $(VENV)/.tools
 	$(BIN)/python ci/extras.py compare > $(VENV)/requirements-compare.txt
 	$(PIP) install -q -r $(VENV)/requirements-compare.txt

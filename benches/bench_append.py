@@ -39,14 +39,21 @@ def test_append(benchmark: Any, row: Row, tmp_path: Path, size: int, side: str) 
     row(f"append {size >> 10} KiB", side, work=count, unit="appends",
         target=TARGETS[size] if side == "ours" else None)  # fmt: skip
     setup = {"ours": _log, "memcpy": _memory}.get(side, _file)
+    measure(benchmark, setup, tmp_path / "run", data, count)
+
+
+def measure(
+    benchmark: Any, setup: Callable[..., Any], directory: Path, data: bytearray, count: int
+) -> None:
+    """`count` appends a round, each round into a directory that it finds empty."""
     opened: list[Any] = []
 
     def fresh() -> tuple[tuple[Callable[[int], Any]], dict[str, Any]]:
         while opened:
             opened.pop()()
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        (tmp_path / "run").mkdir()
-        call, close = setup(tmp_path / "run", data, count)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        call, close = setup(directory, data, count)
         opened.append(close)
         return (call,), {}
 
@@ -70,23 +77,7 @@ def test_leader_append(benchmark: Any, row: Row, tmp_path: Path, size: int, side
     name = f"{size} B" if size < 1 << 10 else f"{size >> 10} KiB"
     row(f"leader's append {name}", side, work=count, unit="appends")
     setup = _partition if side == "ours" else _checked_file
-    opened: list[Any] = []
-
-    def fresh() -> tuple[tuple[Callable[[int], Any]], dict[str, Any]]:
-        while opened:
-            opened.pop()()
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        (tmp_path / "run").mkdir()
-        call, close = setup(tmp_path / "run", data, count)
-        opened.append(close)
-        return (call,), {}
-
-    def run(call: Callable[[int], Any]) -> None:
-        for i in range(count):
-            call(i)
-
-    benchmark.pedantic(run, setup=fresh, rounds=9, warmup_rounds=2)
-    opened.pop()()
+    measure(benchmark, setup, tmp_path / "run", data, count)
 
 
 Calls = tuple[Callable[[int], Any], Callable[[], Any]]

@@ -63,7 +63,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="the README's rows only, few rounds, short warm-ups: 5 minutes instead of 25",
+        help="the README's rows only, few rounds, short warm-ups",
     )
     parser.add_argument(
         "--only",

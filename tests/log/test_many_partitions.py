@@ -74,16 +74,19 @@ def test_what_somebody_waits_for_is_flushed_for_itself(tmp_path: Path, syncs: li
     managed.logs.close()
 
 
+def fail_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(disk: WholeDisk) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(WholeDisk, "sync", fails)
+
+
 def test_a_failed_sync_of_all_ends_appends_everywhere(
     tmp_path: Path, syncs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     managed = Managed(tmp_path).open(THREE)
     write_to_all(managed)
-
-    def fails(disk: WholeDisk) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(WholeDisk, "sync", fails)
+    fail_syncs(monkeypatch)
     managed.tick()
     for partition in managed.logs.all():
         assert partition.append_as_leader(batch(b"b"), now_ms=0).error_code == 56
@@ -111,11 +114,7 @@ def test_a_failed_sync_at_the_end_is_not_a_clean_stop(
 ) -> None:
     managed = Managed(tmp_path).open(THREE)
     write_to_all(managed)
-
-    def fails(disk: WholeDisk) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(WholeDisk, "sync", fails)
+    fail_syncs(monkeypatch)
     managed.logs.close()
     assert not (tmp_path / names.CLEAN_MARKER).exists()
     points = load_offset_checkpoint(tmp_path / names.RECOVERY_POINT_CHECKPOINT)

@@ -14,17 +14,12 @@ from typing import Any
 
 from kcore._native.sending import send_parts
 
-# Answers up to this size are joined: one small copy is cheaper than gathering.
-_JOIN_BYTES_MAX = 16 * 1024
-
 
 def write(transport: asyncio.Transport, sock: socket.socket, parts: list[Any], size: int) -> None:
     """Sends `parts`, `size` bytes in all, or leaves the rest with the transport."""
     if transport.get_write_buffer_size():
         _queue(transport, parts)
         return
-    if size <= _JOIN_BYTES_MAX and len(parts) > 1:
-        parts = [b"".join(parts)]
     sent = send_parts(sock.fileno(), parts)
     if sent < size:
         _queue(transport, _after(parts, sent))
