@@ -27,6 +27,9 @@ PROPERTIES = {
     "group.min.session.timeout.ms": "100",
     "group.consumer.assignment.interval.ms": "0",
     "group.consumer.min.assignment.interval.ms": "0",
+    # Kafka answers a first join before its group is written, and does not tell of a group before
+    # that: it must not be waiting for more to write when it is asked.
+    "group.coordinator.append.linger.ms": "0",
     "group.max.size": "10",
     "group.consumer.max.size": "10",
     "offsets.topic.num.partitions": "1",

@@ -56,6 +56,8 @@ LOADING = (
     errors.NOT_COORDINATOR,
 )
 PROPERTIES = {
+    # As in test_group_answers: Kafka tells of a group when it is written, which must be at once.
+    "group.coordinator.append.linger.ms": "0",
     "group.initial.rebalance.delay.ms": "0",
     "group.consumer.min.assignment.interval.ms": "0",
     "group.consumer.assignment.interval.ms": "0",
