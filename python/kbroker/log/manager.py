@@ -20,7 +20,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -30,14 +29,15 @@ from kbroker.base.clock import Clock
 from kbroker.base.config import BrokerConfig, TopicConfig
 from kbroker.log.compaction import NOT_CLEANED
 from kbroker.log.config import PartitionConfig
+from kbroker.log.dir_sync import DirSync
 from kbroker.log.host import DiskState, PartitionHost
 from kbroker.log.housekeeping import Housekeeping, Offsets
 from kbroker.log.partition_log import PartitionLog
 from kbroker.log.read_pool import ReadPool
 from kbroker.log.whole_disk import MANY, WholeDisk, close_partitions
-from kcore.errors import CoreError, IndexCorrupt
+from kcore.errors import CoreError, IndexCorrupt, TooManyFiles
 from kcore.files import names
-from kcore.files.atomic import sync_dir, write_atomic, write_new
+from kcore.files.atomic import write_atomic, write_new
 from kcore.files.clean_marker import store_clean_marker, take_clean_marker
 from kcore.files.offset_checkpoint import load_offset_checkpoint
 from kcore.files.partition_metadata import encode_partition_metadata, load_partition_metadata
@@ -109,8 +109,7 @@ class LogManager:
         self._memory_dirs = 0
         self._closed = False
         self._opened = False
-        self._dirs_unsynced = False
-        self._dir_lock = threading.Lock()
+        self._dirs = DirSync(data_dir)
         self._flush_queue: dict[PartitionLog, None] = {}
         self.whole_disk: WholeDisk | None = None  # where one call can sync all of it
         self.disk = DiskState()
@@ -257,7 +256,7 @@ class LogManager:
                     write_new(path / names.PARTITION_METADATA, label)
                 else:
                     write_atomic(path / names.PARTITION_METADATA, label, sync=False)
-                self._dirs_unsynced = True
+                self._dirs.note()
             return PartitionLog.open(
                 path,
                 topic=topic,
@@ -454,18 +453,19 @@ class LogManager:
         if self._closed:
             return  # `close` does it
         failure = ""
+        asked = True  # the disk; else nothing has failed yet
         try:
-            with self._dir_lock:  # whoever flushes meanwhile waits for the directory too
-                if self._dirs_unsynced and self.data_dir is not None:
-                    sync_dir(self.data_dir)
-                    self._dirs_unsynced = False
+            self._dirs.sync()
             partition.flush_now()
+        except TooManyFiles as error:
+            asked = False
+            logger.error("%s: not flushed, tried again soon: %s", partition.log.path, error)
         except (CoreError, OSError) as error:
             failure = str(error) or repr(error)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self.post(lambda: self._flushed(partition, failure))
+            self.post(lambda: self._flushed(partition, failure, again=asked))
 
-    def _flushed(self, partition: PartitionLog, failure: str) -> None:
+    def _flushed(self, partition: PartitionLog, failure: str, *, again: bool = True) -> None:
         partition.flush_in_flight = False
         if self.by_name.get((partition.topic, partition.index)) is not partition:
             return
@@ -473,7 +473,7 @@ class LogManager:
             partition.fail(failure)
             return
         partition.on_flushed()
-        if partition.waits_for_flush:
+        if again and partition.waits_for_flush:
             self.request_flush(partition)
 
     async def store_log_starts(self) -> bool:
