@@ -362,3 +362,45 @@ def test_a_stop_says_goodbye_before_it_closes() -> None:
             await h.until(lambda: h.metrics.connections_open == 0)
 
     run(test)
+
+
+def test_a_reset_that_comes_with_the_goodbye_does_not_end_the_stop() -> None:
+    """asyncio's own loop raises what uvloop finds out later."""
+
+    async def test() -> None:
+        async with Harness(echo) as h:
+            client = await h.connect()
+            client.send(PRODUCE, 3, 1, b"x")
+            await client.receive()
+            (session,) = h.server.sessions()
+            assert session.transport is not None
+
+            class Reset:
+                def __init__(self, transport: asyncio.Transport) -> None:
+                    self._transport = transport
+
+                def __getattr__(self, name: str) -> object:
+                    return getattr(self._transport, name)
+
+                def write_eof(self) -> None:
+                    raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+            session.transport = Reset(session.transport)
+            await h.server.stop(h.purgatory.stop)
+            assert h.metrics.connections_open == 0
+
+    run(test)
+
+
+def test_a_sweep_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with Harness(echo) as h:
+            before = h.server._sweep_handle
+            monkeypatch.setattr(h.server, "sweep", lambda: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                h.server._tick()
+            assert h.server._sweep_handle is not None and h.server._sweep_handle is not before
+            assert before is not None
+            before.cancel()
+
+    run(test)

@@ -66,7 +66,9 @@ class Node:
 
     @property
     def bootstrap(self) -> str:
-        """`host:port` of the first listener, as clients should be told."""
+        """`host:port` of the first listener, as clients should be told; "" before it is bound."""
+        if not self._server.listeners:
+            return ""
         listener = self._server.listeners[0].name
         endpoint = self.endpoints(listener)[0]
         return join_host_port(endpoint.host, endpoint.port)
@@ -161,9 +163,10 @@ class Node:
             self._groups.on_advance(partition)
 
     def _tick(self) -> None:
+        # The next one first: a bug in this one must not end the background flush for good.
+        self._tick_handle = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
         if self._logs is not None:
             self._logs.tick(self._clock.wall_ms())
-        self._tick_handle = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     async def stop(self) -> None:
         """Harmless twice. `stopped_cleanly` tells how it went."""

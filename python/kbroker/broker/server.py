@@ -314,8 +314,9 @@ class Server:
         self._share_budget()
 
     def _tick(self) -> None:
-        self.sweep()
+        # The next one first: a bug in this one must not end all deadlines.
         self._sweep_handle = self._loop.call_later(limits.SWEEP_INTERVAL_MS / 1000, self._tick)
+        self.sweep()
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:

@@ -16,6 +16,7 @@ methods.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from typing import TYPE_CHECKING, Any, cast
@@ -219,7 +220,8 @@ class Session(Connection, asyncio.BufferedProtocol):
             transport.close()
         else:
             self._said_goodbye = True
-            transport.write_eof()
+            with contextlib.suppress(OSError):  # it was reset; uvloop finds out later
+                transport.write_eof()
 
     def shut(self) -> None:
         """Ends the connection quietly, after what is queued has been written."""
