@@ -232,6 +232,8 @@ def test_read_only_is_what_cannot_change_while_running() -> None:
         ({"listeners": "PLAINTEXT://example.org:9092"}, "allow.insecure.listener=true"),
         ({"listeners": "SSL://127.0.0.1:9092"}, "SSL is not supported"),
         ({"listeners": "FOO://127.0.0.1:9092"}, "no entry in listener.security.protocol.map"),
+        ({"listeners": "PLAINTEXT://b\u00fccher:9092"}, "must be ASCII"),
+        ({"listeners": "PLAINTEXT://127.example.com:9092"}, "not on loopback"),
         ({"listeners": "PLAINTEXT://127.0.0.1:99999"}, "a port from 0 to 65535"),
         ({"listeners": "PLAINTEXT://127.0.0.1"}, "NAME://host:port"),
         ({"listeners": "127.0.0.1:9092"}, "NAME://host:port"),

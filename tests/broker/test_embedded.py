@@ -110,3 +110,39 @@ def test_configurations_are_dicts_of_kafkas_names() -> None:
     assert as_config(None).group_initial_rebalance_delay_ms == 0
     with pytest.raises(ConfigError, match=r"did you mean num\.partitions"):
         as_config({"num.partition": 3})
+
+
+def test_a_configuration_of_none_is_the_default() -> None:
+    assert as_config({"broker.rack": None}).broker_rack == as_config({}).broker_rack
+
+
+def test_what_is_asked_too_early_or_twice_is_said_so() -> None:
+    with pytest.raises(RuntimeError, match="has not been started"):
+        _ = kbroker.Broker(memory()).bootstrap
+    with kbroker.BrokerThread(memory()) as broker:
+        with pytest.raises(RuntimeError, match="starts once"):
+            broker.start()
+        assert broker.bootstrap
+
+
+def test_a_data_directory_that_is_a_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="is a file; name another one"):
+        kbroker.BrokerThread({"log.dirs": tmp_path / "file"}).start()
+
+
+def test_a_round_of_housekeeping_that_fails_is_not_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        async with kbroker.Broker(memory()) as broker:
+            node = broker._node
+            before = node._tick_handle
+            assert node._logs is not None and before is not None
+            monkeypatch.setattr(node._logs, "tick", lambda _: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                node._tick()
+            assert node._tick_handle is not None and node._tick_handle is not before
+            before.cancel()
+
+    asyncio.run(test())

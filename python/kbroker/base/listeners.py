@@ -26,7 +26,10 @@ class Endpoint(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        return self.host in _LOOPBACK_NAMES or self.host.startswith("127.")
+        # Digits only: 127.example.com is a name, and may be any address.
+        return self.host in _LOOPBACK_NAMES or (
+            self.host.startswith("127.") and self.host.replace(".", "").isdecimal()
+        )
 
     @property
     def is_every_interface(self) -> bool:
@@ -86,6 +89,8 @@ def parse_listeners(
             raise ConfigError(
                 f"{key} = {item!r}: must be NAME://host:port with a port from 0 to 65535"
             ) from None
+        if not host.isascii():
+            raise ConfigError(f"{key} = {item!r}: the host must be ASCII (xn--...)")
         if name in skip:
             continue
         if name not in protocols:

@@ -6,11 +6,12 @@ ends, and a lock file that is merely lying there stops nobody.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
 
-LOCK_NAME = ".lock"
+from kcore.files.names import LOCK_FILE
 
 
 class DataDirInUse(Exception):
@@ -26,9 +27,14 @@ class DataDir:
         """Creates the directory (for its owner only) if it is missing. Raises DataDirInUse, or
         OSError with the path in its text."""
         self.path = path
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(
+                errno.ENOTDIR, "the data directory is a file; name another one", str(path)
+            ) from None
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(path / LOCK_NAME, flags, 0o600)
+        self._fd = os.open(path / LOCK_FILE, flags, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -41,13 +41,16 @@ class Broker:
 
     @property
     def bootstrap(self) -> str:
-        """What clients take as bootstrap.servers. There once the broker has started."""
-        return self._node.bootstrap
+        """What clients take as bootstrap.servers, host:port. RuntimeError before it is known."""
+        return _started(self._node.bootstrap)
 
     async def start(self) -> None:
+        """Returns when clients can connect. OSError, DataDirInUse, CoreError or ConfigError when it
+        cannot start; what was taken has been given back then."""
         await self._node.start()
 
     async def stop(self) -> None:
+        """Answers what waits, closes all connections, makes everything durable. Harmless twice."""
         await self._node.stop()
 
     async def __aenter__(self) -> Self:
@@ -77,12 +80,14 @@ class BrokerThread:
 
     @property
     def bootstrap(self) -> str:
-        if not self._bootstrap:
-            raise RuntimeError("the broker has not been started")
-        return self._bootstrap
+        """What clients take as bootstrap.servers, host:port. RuntimeError before it is known."""
+        return _started(self._bootstrap)
 
     def start(self) -> None:
-        """Raises what kept the broker from starting."""
+        """Raises what kept the broker from starting: OSError, DataDirInUse, CoreError or
+        ConfigError. Once only: a stopped broker stays stopped, make another one."""
+        if self._thread.ident is not None:
+            raise RuntimeError("a BrokerThread starts once: make another one")
         self._thread.start()
         self._started.wait()
         if not self._bootstrap:
@@ -136,14 +141,20 @@ class BrokerThread:
 
 
 def as_config(config: ConfigLike) -> BrokerConfig:
-    """Kafka's names to text, as a properties file would have them."""
+    """Kafka's names to text, as a properties file would have them; None is the default."""
     if isinstance(config, BrokerConfig):
         return config
-    static = {name: _text(value) for name, value in (config or {}).items()}
+    static = {name: _text(value) for name, value in (config or {}).items() if value is not None}
     static.setdefault("listeners", _ANY_PORT)
     # Kafka's 3 seconds are for a fleet that starts; here a test or a notebook would wait for them.
     static.setdefault("group.initial.rebalance.delay.ms", "0")
     return BrokerConfig(static)
+
+
+def _started(bootstrap: str) -> str:
+    if not bootstrap:
+        raise RuntimeError("the broker has not been started")
+    return bootstrap
 
 
 def _text(value: object) -> str:
