@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 PROGRESS_BYTES_MIN = 1 << 20  # less is done before a bar is read
 INTERRUPTED = 130
+# Deliveries are not reported, so nothing ends a flush before its time: `echo x | kcore produce t`
+# takes as long as one step.
+FLUSH_STEP_S = 0.01
 
 
 class Compression(StrEnum):
@@ -275,7 +278,7 @@ class Sender:
     def flush(self) -> None:
         """Until everything is delivered or refused; Ctrl-C gives up what is left."""
         try:
-            while self._producer.flush(0.5):
+            while self._producer.flush(FLUSH_STEP_S):
                 pass
         except KeyboardInterrupt:
             left = len(self._producer)
