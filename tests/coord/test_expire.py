@@ -166,22 +166,80 @@ def test_more_than_one_write_can_hold(kit: GroupKit) -> None:
     assert max(sizes) <= 2_000
 
 
-def test_a_look_at_many_offsets_is_taken_in_pieces(
-    kit: GroupKit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(expire, "_LOOKED_MAX", 10)
+def crowd(kit: GroupKit, *names: str) -> None:
+    """Four offsets of `wide` for each of these groups."""
     kit.image.add("wide", 4)
-    names = [f"group-{number}" for number in range(9)]
     for name in names:
         for partition in range(4):
             kit.commit(1, topic="wide", partition=partition, group_id=name)
+
+
+def test_a_look_at_many_offsets_is_taken_in_pieces(
+    kit: GroupKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expire, "OFFSETS_PER_GO", 10)
+    names = [f"group-{number}" for number in range(9)]
+    crowd(kit, *names)
     kit.clock.advance(30 * MINUTE_MS)
-    first = expire.op_expire(kit.shard)
-    assert {record.key.group for record in first.records} == set(names[:2])
+    kit.written()
+    assert kit.write(expire.op_expire).error is None
+    assert {record.key.group for record in kit.written()} == set(names[:2])
     assert kit.shard.timers.is_scheduled(("expire more",))
     kit.sleep(SWEEP_MS)
     assert kit.shard.offsets.count == 0 and not kit.shard.groups
     assert not kit.shard.timers.is_scheduled(("expire more",))
+
+
+def test_a_large_group_is_looked_at_in_pieces(
+    kit: GroupKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A piece ends within a group; the group goes with its last offset, and only then."""
+    monkeypatch.setattr(expire, "OFFSETS_PER_GO", 3)
+    a = kit.member()
+    kit.stable(a)
+    kit.image.add("wide", 7)
+    for partition in range(7):
+        a.commit(1, topic="wide", partition=partition)
+    a.leave()
+    kit.clock.advance(30 * MINUTE_MS)
+    kit.written()
+    kit.write(expire.op_expire)
+    assert kit.written() == [offset_tombstone("wide", partition) for partition in range(3)]
+    kit.runtime.run_due()  # the sweep that is due: it begins anew
+    assert kit.written() == [offset_tombstone("wide", partition) for partition in range(3, 6)]
+    kit.runtime.run_due()
+    assert kit.written() == [offset_tombstone("wide", 6), GROUP_TOMBSTONE]
+    kit.runtime.run_due()
+    assert kit.written() == [] and not kit.shard.groups
+
+
+def test_offsets_that_stay_are_looked_at_once(
+    kit: GroupKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is too young does not keep a look at the same place."""
+    monkeypatch.setattr(expire, "OFFSETS_PER_GO", 3)
+    crowd(kit, "young")
+    kit.clock.advance(30 * MINUTE_MS - 1)
+    crowd(kit, "young")
+    kit.commit(1, group_id="old")
+    kit.clock.advance(1)
+    kit.write(expire.op_expire)
+    assert kit.shard.timers.is_scheduled(("expire more",))
+    kit.sleep(1)
+    assert not kit.shard.timers.is_scheduled(("expire more",))
+    assert kit.shard.offsets.count == 5
+
+
+def test_a_refused_go_ends_the_look(kit: GroupKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that takes nothing is not asked again at every turn of the loop."""
+    monkeypatch.setattr(expire, "OFFSETS_PER_GO", 3)
+    crowd(kit, "a", "b")
+    kit.clock.advance(30 * MINUTE_MS)
+    kit.log.failures = [errors.NOT_ENOUGH_REPLICAS]
+    assert kit.write(expire.op_expire).error is not None
+    assert not kit.shard.timers.is_scheduled(("expire more",))
+    kit.sleep(SWEEP_MS)
+    assert kit.shard.offsets.count == 0
 
 
 def test_shards_look_at_times_of_their_own() -> None:
@@ -213,6 +271,32 @@ def test_offsets_go_with_their_topic(kit: GroupKit) -> None:
     assert kit.shard.offsets.count == 2 and list(kit.shard.groups) == [GROUP]
 
 
+def test_the_offsets_of_a_topic_go_in_pieces(
+    kit: GroupKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each go looks at so many offsets, whatever they are of, and the next one goes on behind."""
+    monkeypatch.setattr(expire, "OFFSETS_PER_GO", 10)
+    names = [f"group-{number}" for number in range(6)]
+    crowd(kit, *names)
+    kit.commit(1, group_id="group-0")
+    gone = kit.image.remove("wide")
+    looked: list[str] = []
+    pieces = expire.OffsetWalk.piece
+
+    def piece(walk: expire.OffsetWalk, count: int) -> Any:
+        found = pieces(walk, count)
+        looked.append(found.group_id)
+        return found
+
+    monkeypatch.setattr(expire.OffsetWalk, "piece", piece)
+    kit.written()
+    kit.write(lambda shard: shard.op_topics_deleted([gone]))
+    assert {record.key.group for record in kit.written()} == set(names[:2])
+    kit.sleep(0)
+    assert kit.shard.offsets.count == 1 and list(kit.shard.groups) == ["group-0"]
+    assert len(looked) <= 9, "no group twice, but where a go ends within it"
+
+
 def test_a_group_is_deleted_with_its_offsets(kit: GroupKit) -> None:
     assert code(kit.delete()) == errors.GROUP_ID_NOT_FOUND
     a = kit.member()
@@ -242,6 +326,22 @@ def test_a_large_group_is_deleted_in_several_writes(kit: GroupKit) -> None:
         rounds += 1
         assert rounds < 20
     assert rounds > 2 and kit.shard.groups == {}
+
+
+def test_a_deletion_is_taken_in_pieces(kit: GroupKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kbroker.coord.group.ops.delete.OFFSETS_PER_GO", 3)
+    a = kit.member()
+    kit.stable(a)
+    for topic, partition in (("t", 0), ("t", 1), ("t", 2), ("u", 0)):
+        a.commit(1, topic=topic, partition=partition)
+    a.leave()
+    kit.member().request_join()
+    kit.written()
+    assert kit.delete().result() is False
+    assert kit.written() == [offset_tombstone("t", partition) for partition in range(3)]
+    assert kit.state is State.EMPTY and len(kit.group().pending) == 1
+    assert kit.delete().result() is True
+    assert kit.written() == [offset_tombstone("u"), GROUP_TOMBSTONE] and not kit.shard.groups
 
 
 def test_a_refused_deletion_leaves_everything(kit: GroupKit) -> None:

@@ -13,6 +13,7 @@ TOPICS_PER_SUBSCRIPTION_MAX: Final = 100_000
 
 # A shard
 GROUPS_MAX: Final = 100_000
+OFFSETS_PER_GO: Final = 1_000  # looked at, or deleted, in one turn of the loop: a few milliseconds
 
 # Strings of records have two bytes for their length.
 STRING_BYTES_MAX: Final = 32_767

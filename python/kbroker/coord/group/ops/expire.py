@@ -1,18 +1,22 @@
 """Offsets and groups that are of no use any more: too old, or of a topic that is gone (KIP-211).
 
-What one write cannot hold is left for the next, which comes at once.
+It is done in goes of a bounded number of offsets, each at most one write, each in a turn of the
+loop of its own. A write that is refused ends a look for what is old, which the next one makes up
+for; the offsets of a topic that is gone are looked for again after a second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from kbroker.coord.group import records
 from kbroker.coord.group.classic import ClassicGroup
 from kbroker.coord.group.env import TopicView
 from kbroker.coord.group.group import Group
+from kbroker.coord.group.limits import OFFSETS_PER_GO
 from kbroker.coord.group.room import Room
+from kbroker.coord.group.walk import OffsetWalk, Piece
 from kbroker.coord.result import Record, Result
 
 if TYPE_CHECKING:
@@ -21,7 +25,6 @@ if TYPE_CHECKING:
 
 _EXPIRE: Final = ("expire",)
 _MORE: Final = ("expire more",)
-_LOOKED_MAX: Final = 5_000  # offsets in one go: a few milliseconds
 _PURGE: Final = "purge"
 _RETRY_MS: Final = 1_000
 _MINUTE_MS: Final = 60_000
@@ -35,31 +38,52 @@ def start(shard: GroupShard) -> None:
     shard.timers.schedule(_EXPIRE, delay_ms - sooner_ms, lambda: op_expire(shard))
 
 
-def op_expire(shard: GroupShard, left: list[str] | None = None) -> Result[None]:
-    """Tombstones for old offsets, and for empty groups that are left without any. `left`: ids of
-    groups to look at, the next one last; None for all. It stops after a while to go on in another
-    turn: a million offsets would hold everybody up for a second."""
-    if left is None:
+def op_expire(shard: GroupShard, walk: OffsetWalk | None = None) -> Result[None]:
+    """Tombstones for old offsets, and for empty groups that are left without any. `walk`: where the
+    go before stopped."""
+    if walk is None:
         delay_ms = shard.env.config().offsets_retention_check_interval_ms
         shard.timers.schedule(_EXPIRE, delay_ms, lambda: op_expire(shard))
-        left = list(reversed(shard.groups))
+        walk = OffsetWalk(shard.offsets, shard.groups)
+    on_its_way = walk
+
+    def old_of(piece: Piece) -> list[Record]:
+        group = shard.groups.get(piece.group_id)
+        return [] if group is None else _old_offsets(shard, group, piece)
+
+    def end_of(group_id: str) -> list[Record]:
+        group = shard.groups.get(group_id)
+        return group.tombstones() if group is not None and _may_go(shard, group) else []
+
+    def applied() -> None:
+        if not on_its_way.is_over:
+            shard.timers.schedule(_MORE, 0, lambda: op_expire(shard, on_its_way))
+
+    return Result(None, _go(shard, walk, old_of, end_of), applied=applied)
+
+
+def _go(
+    shard: GroupShard,
+    walk: OffsetWalk,
+    gone_of: Callable[[Piece], list[Record]],
+    end_of: Callable[[str], list[Record]] = lambda group_id: [],
+) -> list[Record]:
+    """The tombstones of one go: `gone_of` those of offsets, `end_of` of a group that is then left
+    without any. A piece that does not fit is looked at again in the next go."""
     room = Room(shard)
     written: list[Record] = []
     looked = 0
-    while left and looked < _LOOKED_MAX and not room.is_full:
-        group = shard.groups.get(left[-1])
-        if group is not None:
-            old = _old_offsets(shard, group)
-            written += room.take(old)
-            count = len(shard.offsets.of_group(group.group_id))
-            if len(old) == count and _may_go(shard, group):
-                written += room.take_all(group.tombstones())
-            looked += 1 + count
-        if not room.is_full:
-            left.pop()
-    if left:
-        shard.timers.schedule(_MORE, 0, lambda: op_expire(shard, left))
-    return Result(None, written)
+    while not walk.is_over and looked < OFFSETS_PER_GO:
+        piece = walk.piece(OFFSETS_PER_GO - looked)  # the only one of its group in this go
+        gone = room.take(gone_of(piece))
+        written += gone
+        if piece.is_last and len(gone) == len(shard.offsets.of_group(piece.group_id)):
+            written += room.take_all(end_of(piece.group_id))
+        if room.is_full:
+            break
+        walk.pass_over(piece)
+        looked += 1 + len(piece.keys)
+    return written
 
 
 def _may_go(shard: GroupShard, group: Group) -> bool:
@@ -68,14 +92,17 @@ def _may_go(shard: GroupShard, group: Group) -> bool:
     return not (isinstance(group, ClassicGroup) and group.pending)
 
 
-def _old_offsets(shard: GroupShard, group: Group) -> list[Record]:
+def _old_offsets(shard: GroupShard, group: Group, piece: Piece) -> list[Record]:
     now_ms = shard.env.clock.wall_ms()
     retention_ms = shard.env.config().offsets_retention_minutes * _MINUTE_MS
     group_id = group.group_id
+    offsets = shard.offsets.of_group(group_id)
     old = []
-    for (topic, partition), committed in shard.offsets.of_group(group_id).items():
+    for topic, partition in piece.keys:
+        committed = offsets.get((topic, partition))
         if (
-            _is_old(group, committed, now_ms, retention_ms)
+            committed is not None
+            and _is_old(group, committed, now_ms, retention_ms)
             and not group.is_subscribed(topic)
             and not shard.offsets.is_pending(group_id, topic, partition)
         ):
@@ -93,36 +120,34 @@ def _is_old(group: Group, committed: CommittedOffset, now_ms: int, retention_ms:
 
 
 def op_topics_deleted(shard: GroupShard, topics: Iterable[TopicView]) -> Result[None]:
-    names = frozenset(topic.name for topic in topics)
-    return _purge(shard, names, shard.env.clock.wall_ms())
-
-
-def _purge(shard: GroupShard, topics: frozenset[str], deleted_ms: int) -> Result[None]:
     """A topic of the same name may be there again before all is written: what was committed since
     stays."""
-    room = Room(shard)
-    written = room.take(_offsets_of_topics(shard, topics, deleted_ms))
-    if not written:
-        return Result(None)
+    names = frozenset(topic.name for topic in topics)
+    return _purge(shard, names, shard.env.clock.wall_ms(), None)
+
+
+def _purge(
+    shard: GroupShard, topics: frozenset[str], deleted_ms: int, walk: OffsetWalk | None
+) -> Result[None]:
+    on_its_way = OffsetWalk(shard.offsets, shard.offsets.groups()) if walk is None else walk
     key = (_PURGE, deleted_ms, *sorted(topics))
 
-    def again() -> Result[None]:
-        return _purge(shard, topics, deleted_ms)
+    def gone_of(piece: Piece) -> list[Record]:
+        offsets = shard.offsets.of_group(piece.group_id)
+        return [
+            records.offset_tombstone(piece.group_id, topic, partition)
+            for topic, partition in piece.keys
+            if topic in topics
+            and (committed := offsets.get((topic, partition))) is not None
+            and committed.commit_timestamp <= deleted_ms
+        ]
 
     def applied() -> None:
-        if room.is_full:
-            shard.timers.schedule(key, 0, again)
-        else:
-            shard.timers.cancel(key)
+        shard.timers.cancel(key)
+        if not on_its_way.is_over:
+            shard.timers.schedule(key, 0, lambda: _purge(shard, topics, deleted_ms, on_its_way))
 
-    shard.timers.schedule(key, _RETRY_MS, again)  # in case the write is refused
+    written = _go(shard, on_its_way, gone_of)
+    if written:  # in case the write is refused
+        shard.timers.schedule(key, _RETRY_MS, lambda: _purge(shard, topics, deleted_ms, None))
     return Result(None, written, applied=applied)
-
-
-def _offsets_of_topics(
-    shard: GroupShard, topics: frozenset[str], deleted_ms: int
-) -> Iterator[Record]:
-    for group_id, offsets in shard.offsets.groups().items():
-        for (topic, partition), committed in offsets.items():
-            if topic in topics and committed.commit_timestamp <= deleted_ms:
-                yield records.offset_tombstone(group_id, topic, partition)
