@@ -60,6 +60,7 @@ WIRE_FAMILY = {
 # Wire units that others may stand on, and who may.
 WIRE_BASES = {
     "message": None, "framing": {"connection"}, "fetch_codec": {"fetch_reader"},
+    "sending": {"connection"},
     "offset_record": {"offset_commit"},
 }  # fmt: skip
 

@@ -293,6 +293,8 @@ def _request(directory: Path, key: int, version: int, body: bytes) -> Call:
     near, far = socket.socketpair()
 
     class Transport(asyncio.Transport):
+        sock = near  # a transport owns its socket
+
         def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
             pass
 

@@ -11,32 +11,17 @@ from libc.stdint cimport int64_t
 
 from kcore._native.framing cimport FrameBuffer, ReceivePool
 from kcore._native.request cimport RequestContext, RequestDispatch, RequestRow
+from kcore._native.sending cimport send_now
 
 from collections import deque
 
 from kcore._native.framing import BadFrame
-
-cdef extern from "<sys/socket.h>" nogil:
-    ssize_t c_send "send"(int fd, const void* buf, size_t size, int flags)
-
-cdef extern from *:
-    """
-    #include <sys/socket.h>
-    #ifdef MSG_NOSIGNAL
-    #define KCORE_SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
-    #else
-    #define KCORE_SEND_FLAGS MSG_DONTWAIT
-    #endif
-    """
-    int SEND_FLAGS "KCORE_SEND_FLAGS"
 
 cdef enum:
     # A wake-up may bring many fetches: their answers leave before the next ones are read.
     FLUSH_BYTES = 1024 * 1024
     # After a request of this size others have their turn, though more of the next may be there.
     LARGE_REQUEST_BYTES = 256 * 1024
-    # Answers up to this size are joined: one small copy is cheaper than gathering.
-    JOIN_BYTES_MAX = 16 * 1024
 
 
 cdef class SocketCounters:
@@ -47,7 +32,7 @@ cdef class SocketCounters:
 
 
 cdef class Connection:
-    """What a subclass has: `write(transport, parts, size)` for what one small send cannot take,
+    """What a subclass has: `queue(transport, parts, sent)` for what the socket did not take of them,
     `failed(error)` and `close(why)` to end the connection, `choose_reading()` for when `reading`
     may have to change, `finished_one()` for when a request was taken while `finishing`,
     `give_way()` after a large request, and `coarse_ms()`, a monotonic time that may be a second old.
@@ -261,7 +246,6 @@ cdef class Connection:
         cdef Py_ssize_t size = self._out_bytes
         cdef Py_ssize_t sent
         cdef object transport = self.transport
-        cdef bytes data
         self._out = []
         self._borrowed = False
         self._out_bytes = 0
@@ -270,19 +254,11 @@ cdef class Connection:
         self.counters.bytes_out += size
         if self._queued:
             self._queued = transport.get_write_buffer_size() > 0
-        if self._queued or size > JOIN_BYTES_MAX:
-            self.write(transport, out, size)
-            self._queued = transport.get_write_buffer_size() > 0
-            return
-        if len(out) == 1 and type(out[0]) is bytes:
-            data = <bytes>out[0]
-        else:
-            data = b"".join(out)
         # Full, or gone: the transport learns the latter from its own attempt, and tells us.
-        sent = c_send(self._fd, <const char*>data, size, SEND_FLAGS)
+        sent = 0 if self._queued else send_now(self._fd, out, size)
         if sent < size:
             self._queued = True
-            transport.write(data[max(sent, 0):])
+            self.queue(transport, out, sent)
 
     def drop(self):
         """The connection is gone: nothing will be sent."""

@@ -102,7 +102,7 @@ cdef class FetchSpan:
 
     @property
     def fd(self):
-        """The file's descriptor for sendfile, or -1 in memory; valid while the span lives."""
+        """The file's descriptor, or -1 in memory; valid while the span lives."""
         return self.mapping.file.fd
 
     def __bytes__(self):

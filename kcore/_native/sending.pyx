@@ -1,13 +1,13 @@
 """Buffers and spans of logs straight into a socket, in as few calls as they need.
 
-Spans of a middling size leave by sendfile(2), which spares the copy out of user space; the rest is
-gathered, up to 512 buffers a call. What the socket does not take, for whatever reason, is the
-caller's to send later.
+Spans are gathered from their mapping, up to 512 buffers a call. sendfile(2) would spare the copy out
+of user space, and was slower for every size (docs/DESIGN.md, Fetch): the kernel looks up each page,
+and the reader copies from memory what this copy leaves in the processor's cache. What the socket
+does not take, for whatever reason, is the caller's to send later.
 """
 
 from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t
 from libc.stddef cimport size_t
 
 from kcore._native.mapping cimport FetchSpan
@@ -15,34 +15,24 @@ from kcore._native.mapping cimport FetchSpan
 cdef extern from *:
     """
     #include <errno.h>
-    #include <stdint.h>
     #include <string.h>
     #include <sys/socket.h>
-    #include <sys/types.h>
     #include <sys/uio.h>
     #ifdef __linux__
-    #include <sys/sendfile.h>
-    #define KC_SENDS_FILES 1
     #define KC_MORE MSG_MORE
-    static ssize_t kc_sendfile(int out, int fd, int64_t pos, size_t size) {
-        off_t at = (off_t)pos;
-        ssize_t n;
-        do n = sendfile(out, fd, &at, size); while (n < 0 && errno == EINTR);
-        return n;
-    }
     #else
-    #define KC_SENDS_FILES 0
     #define KC_MORE 0
-    static ssize_t kc_sendfile(int out, int fd, int64_t pos, size_t size) {
-        (void)out; (void)fd; (void)pos; (void)size;
-        return -1;
-    }
     #endif
     #ifdef MSG_NOSIGNAL
     #define KC_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
     #else
     #define KC_FLAGS MSG_DONTWAIT
     #endif
+    static ssize_t kc_send(int out, const void *data, size_t size) {
+        ssize_t n;
+        do n = send(out, data, size, KC_FLAGS); while (n < 0 && errno == EINTR);
+        return n;
+    }
     static ssize_t kc_gather(int out, struct iovec *buffers, int count, int more) {
         struct msghdr message;
         ssize_t n;
@@ -57,16 +47,13 @@ cdef extern from *:
     ctypedef struct iovec "struct iovec":
         void* iov_base
         size_t iov_len
-    bint KC_SENDS_FILES
-    ssize_t kc_sendfile(int out, int fd, int64_t pos, size_t size) nogil
+    ssize_t kc_send(int out, const void* data, size_t size) nogil
     ssize_t kc_gather(int out, iovec* buffers, int count, bint more) nogil
 
 cdef enum:
     BUFFERS_MAX = 512   # the system's limit for one gathering call is 1024
-    # Sendfile against a gathering send, CPU of the sender by loopback: 16 KiB 6.0 and 6.4 us, 64 KiB
-    # 9.2 and 11.3, 256 KiB 18 and 28, 512 KiB 36 and 52, 1 MiB 316 and 113: there the window is full.
-    SENDFILE_BYTES_MIN = 16 * 1024
-    SENDFILE_BYTES_MAX = 512 * 1024
+    # What is joined: one small copy is cheaper than gathering.
+    JOIN_BYTES_MAX = 16 * 1024
 
 
 cdef struct Gathered:
@@ -75,29 +62,27 @@ cdef struct Gathered:
     Py_ssize_t size
 
 
-def send_parts(int out, list parts not None, Py_ssize_t sendfile_bytes_max=SENDFILE_BYTES_MAX):
-    """How many bytes of `parts` the socket took: all, or as many as it had room for."""
+cdef Py_ssize_t send_now(int out, list parts, Py_ssize_t size) except -1:
+    cdef bytes data
+    if size > JOIN_BYTES_MAX:
+        return _send_gathered(out, parts)
+    data = <bytes>parts[0] if len(parts) == 1 and type(parts[0]) is bytes else b"".join(parts)
+    return max(<Py_ssize_t>0, kc_send(out, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)))
+
+
+cdef Py_ssize_t _send_gathered(int out, list parts) except -1:
     cdef Gathered pending
-    cdef Py_ssize_t sent = 0, done = 0
+    cdef Py_ssize_t sent = 0
     cdef object part
     cdef FetchSpan span
     cdef Py_buffer view
     pending.count = 0
     pending.size = 0
     for part in parts:
+        if pending.count == BUFFERS_MAX and not _gather(out, &pending, True, &sent):
+            return sent
         if type(part) is FetchSpan:
             span = <FetchSpan>part
-            if (KC_SENDS_FILES and span.mapping.file.fd >= 0
-                    and SENDFILE_BYTES_MIN <= span.size <= sendfile_bytes_max):
-                # Header and records leave as one segment, not two: there is more.
-                if pending.count and not _gather(out, &pending, True, &sent):
-                    return sent
-                done = kc_sendfile(out, span.mapping.file.fd, span.position, span.size)
-                if done > 0:
-                    sent += done
-                if done < span.size:
-                    return sent
-                continue
             _add(&pending, span.mapping.data + span.position, span.size)
         elif type(part) is bytes:
             _add(&pending, PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part))
@@ -106,8 +91,6 @@ def send_parts(int out, list parts not None, Py_ssize_t sendfile_bytes_max=SENDF
             PyObject_GetBuffer(part, &view, PyBUF_SIMPLE)
             _add(&pending, view.buf, view.len)
             PyBuffer_Release(&view)
-        if pending.count == BUFFERS_MAX and not _gather(out, &pending, True, &sent):
-            return sent
     if pending.count:
         _gather(out, &pending, False, &sent)
     return sent
@@ -129,3 +112,11 @@ cdef bint _gather(int out, Gathered* pending, bint more, Py_ssize_t* sent) noexc
     if done > 0:
         sent[0] += done
     return done == size
+
+
+def send_parts(int out, list parts not None):
+    """How many bytes of `parts` the socket took: all, or as many as it had room for."""
+    cdef Py_ssize_t size = 0
+    for part in parts:
+        size += len(part)
+    return send_now(out, parts, size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import struct
 from typing import Any
 
@@ -259,6 +260,56 @@ def test_a_client_that_resumes_gets_everything(uvloop: bool) -> None:
             client.reader._transport.resume_reading()  # type: ignore[attr-defined]
             for _ in range(4):
                 assert (await client.receive())[1] == b"z" * (8 << 20)
+
+    run(test, uvloop=uvloop)
+
+
+class Holding:
+    """A transport that keeps what it is to send until it is told to."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+        self.held: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self.held))
+
+    def write(self, part: Any) -> None:
+        self.held.append(bytes(part))
+
+    def writelines(self, parts: list[Any]) -> None:
+        self.held += map(bytes, parts)
+
+
+@LOOPS
+def test_nothing_overtakes_what_is_queued(uvloop: bool) -> None:
+    """Not even when the socket has room again before the transport has used it."""
+
+    async def test() -> None:
+        async with harness() as h:
+            client = await h.connect()
+            client.send(PRODUCE, 3, 1, b"x")
+            assert await client.receive() == (1, b"x")
+            (session,) = h.server.sessions()
+            transport = session.transport
+            session.transport = holding = Holding(transport)
+            client.send(PRODUCE, 3, 2, b"z" * (8 << 20))
+            await h.until(lambda: bool(holding.held))
+            first = asyncio.create_task(client.receive())
+            sock = transport.get_extra_info("socket")
+            await h.until(lambda: bool(select.select([], [sock], [], 0)[1]))
+            for n, size in ((3, 10), (4, 100_000)):
+                client.send(PRODUCE, 3, n, b"y" * size)
+            await h.until(lambda: h.metrics.request(PRODUCE).count == 4)
+            session.transport = transport
+            for part in holding.held:
+                transport.write(part)
+            assert await first == (2, b"z" * (8 << 20))
+            for n, size in ((3, 10), (4, 100_000)):
+                assert await client.receive() == (n, b"y" * size)
 
     run(test, uvloop=uvloop)
 

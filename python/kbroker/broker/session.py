@@ -40,7 +40,6 @@ class Session(Connection, asyncio.BufferedProtocol):
         "_opened_ms",
         "_said_goodbye",
         "_server",
-        "_sock",
         "_stalled_bytes",
         "_stalled_since_ms",
         "_swept_ms",
@@ -63,7 +62,6 @@ class Session(Connection, asyncio.BufferedProtocol):
             limits.REQUESTS_AHEAD_MAX,
         )
         self._server = server
-        self._sock = sock
         self.peer = peer
         self.client_software: tuple[str, str] | None = None
         self._said_goodbye = False
@@ -119,8 +117,8 @@ class Session(Connection, asyncio.BufferedProtocol):
             log.error("connection of %s: a bug in the broker ended it", self.peer, exc_info=error)
             self.close("internal error")
 
-    def write(self, transport: asyncio.Transport, parts: Parts, size: int) -> None:
-        output.write(transport, self._sock, parts, size)
+    def queue(self, transport: asyncio.Transport, parts: Parts, sent: int) -> None:
+        output.queue(transport, parts, sent)
 
     # ------------------------------------------------------------- reading on and off
 
