@@ -38,6 +38,7 @@ class Log:
         recovery_point: int = 0,
         log_start_offset: int | None = None,
         fresh: bool = False,
+        owned: bool = False,
         **settings: Any,
     ) -> Log: ...
     @property

@@ -54,6 +54,14 @@ cdef class AppendResult:
 
 @cython.final
 cdef class Log:
+    """Kafka's log of one partition, in a directory of its own: `Log.open(path)`.
+
+    Offsets count records; `next_offset`, the end, is the one that comes next. Sizes are bytes, times
+    milliseconds since 1970. Any thread may call: they take turns. One `Log` at a time may have a
+    directory open, in all processes together, and only a broker's is guarded: two that append to
+    one directory overwrite each other. Raises CoreError (`kcore.errors`), never OSError.
+    """
+
     def __init__(self):
         raise TypeError("use Log.open()")
 
@@ -73,12 +81,13 @@ cdef class Log:
 
     @staticmethod
     def open(path, config=None, *, ops=None, bint clean=False, int64_t recovery_point=0,
-             log_start_offset=None, bint fresh=False, **settings):
+             log_start_offset=None, bint fresh=False, bint owned=False, **settings):
         """Opens the log in directory `path`, or makes an empty one.
 
         `clean`: the caller knows (by its clean-shutdown marker) that the log was closed; else all
         from `recovery_point` on is scanned. `fresh`: the directory was just made; it is not read.
-        Keyword settings change fields of `config`. See `recovery` for what was found.
+        `owned`: the caller has the data directory around it locked; else a running broker's is
+        refused. Keyword settings change fields of `config`. See `recovery` for what was found.
         """
         cdef Log log = Log.__new__(Log)
         if config is None:
@@ -87,6 +96,10 @@ cdef class Log:
             config = config.replace(**settings)
         log.path = os.fspath(path)
         log.ops = POSIX if ops is None else ops
+        if not owned and ops is None:
+            from kcore.dir_lock import refuse_served
+
+            refuse_served(log.path)
         log._scratch = bytearray()
         log._adopt(config)
         try:
@@ -246,11 +259,17 @@ cdef class Log:
                 while pos < view.len or view.len == 0:
                     status = (batch_check if verify else batch_peek)(p + pos, view.len - pos, &h)
                     raise_batch_status(status, &h, None, pos)
-                    if h.base_offset < offset or h.last_offset_delta < 0:
+                    if (h.base_offset < offset or h.last_offset_delta < 0
+                            or h.base_offset > INT64_MAX - INT32_MAX - 1):
                         raise OffsetOutOfRange("a batch does not continue the log", path=self.path,
                                                expected=offset, found=h.base_offset)
                     if base_offset < 0:
                         base_offset = h.base_offset
+                    if h.base_offset + h.last_offset_delta - base_offset > INT32_MAX:
+                        raise LimitExceeded(
+                            "batches too far apart for one segment; append them one by one",
+                            path=self.path, expected=f"offsets up to {base_offset + INT32_MAX}",
+                            found=h.base_offset)
                     max_timestamp = max(max_timestamp, h.max_timestamp)
                     offset = h.base_offset + h.last_offset_delta + 1
                     pos += h.size
@@ -381,7 +400,7 @@ cdef class Log:
         there is nothing (yet). Raises OffsetOutOfRange, or DamagedRange for quarantined offsets.
         """
         return self.read_span(
-            offset, max_bytes, INT64_MAX if max_offset is None else <int64_t>max_offset,
+            offset, min(max_bytes, <int64_t>INT32_MAX), INT64_MAX if max_offset is None else <int64_t>max_offset,
             one_at_least, None)
 
     cdef FetchSpan read_span(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one,
@@ -583,13 +602,18 @@ cdef class Log:
 
         Returns the renamed paths. The caller stores the log start; the log itself does not.
         """
-        if offset > self.next_offset:
-            raise OffsetOutOfRange("cannot move the log start past the end", path=self.path,
-                                   expected=f"at most {self.next_offset}", found=offset)
-        if offset > self.log_start_offset:
-            self.log_start_offset = offset
-            self.flushed_offset = max(self.flushed_offset, offset)
-        return self.delete_segments_below(offset)
+        self._enter()
+        try:
+            self._ensure_writable()
+            if offset > self.next_offset:
+                raise OffsetOutOfRange("cannot move the log start past the end", path=self.path,
+                                       expected=f"at most {self.next_offset}", found=offset)
+            if offset > self.log_start_offset:
+                self.log_start_offset = offset
+                self.flushed_offset = max(self.flushed_offset, offset)
+            return self.delete_segments_below(offset)
+        finally:
+            self._leave()
 
     def delete_segments_below(self, int64_t offset):
         """Renames whole segments that end at or below `offset` to '.deleted'; the active one

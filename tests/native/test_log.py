@@ -190,6 +190,40 @@ def test_verbatim_keeps_offsets_and_refuses_to_go_back(make: Any) -> None:
     assert kcore.inspect(log.read(0, 1)).leader_epoch == 4
 
 
+def test_verbatim_batches_too_far_apart_for_one_segment_are_refused(make: Any) -> None:
+    """Their relative offsets would not fit the index: the next opening would cut the second."""
+    log = make()
+    near, far = batch(1, base_offset=1), batch(1, base_offset=1 + (1 << 31))
+    with pytest.raises(kcore.LimitExceeded, match="one by one"):
+        log.append_verbatim(near + far)
+    assert log.next_offset == 0
+    log.append_verbatim(near)
+    log.append_verbatim(far)
+    huge = bytearray(batch(1))
+    huge[:8] = (2**63 - 1).to_bytes(8, "big")
+    with pytest.raises(kcore.OffsetOutOfRange):
+        log.append_verbatim(huge, verify=False)
+    assert log.next_offset == 2 + (1 << 31)
+
+
+def test_a_read_without_bounds_ends_where_it_is_told(make: Any) -> None:
+    log = make()
+    for _ in range(5):
+        log.append(batch(2))
+    for max_bytes in (1 << 20, 1 << 31, 2**63 - 1):
+        span = log.read(4, max_bytes, max_offset=9)
+        assert (span.base_offset, span.next_offset) == (4, 8)
+
+
+def test_a_closed_log_keeps_its_start(make: Any) -> None:
+    log = make()
+    log.append(batch(2))
+    log.close()
+    with pytest.raises(kcore.ClosedError):
+        log.truncate_prefix(1)
+    assert log.log_start_offset == 0
+
+
 def test_rolls_by_size_time_index_and_offset_span(make: Any) -> None:
     now = [0]
     log = make(segment_bytes=2000, segment_ms=1000, index_interval_bytes=0, clock_ms=lambda: now[0])

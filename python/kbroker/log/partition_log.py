@@ -120,6 +120,7 @@ class PartitionLog(Replica):
             recovery_point=recovery_point,
             log_start_offset=log_start_offset,
             fresh=fresh,
+            owned=True,
         )
         dir_path = path if host.ops is None else None
         try:
