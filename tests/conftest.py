@@ -1,4 +1,5 @@
-"""What holds for every test: which kcore is under test, and that CI skips nothing.
+"""What holds for every test: which kcore is under test, that CI skips nothing, and that generated
+examples are the same in every run.
 
 The package under test is the installed wheel, as a stranger has it. Three things see to that:
 pytest's importlib mode puts no folder of the checkout on `sys.path` (pyproject.toml),
@@ -12,11 +13,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -25,6 +28,18 @@ if str(ROOT) not in sys.path:
 # Entries that are relative to the checkout must hold in child processes that run elsewhere, too.
 if entries := os.environ.get("PYTHONPATH"):
     os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, entries.split(os.pathsep)))
+
+# Hypothesis gives an example 200 ms and finds a fault in data that comes slowly: on a machine that
+# is busy both say nothing. `--hypothesis-profile=search` looks for examples that nobody has seen.
+_UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("search", _UNHURRIED)
+settings.register_profile("same", _UNHURRIED, derandomize=True, database=None)
+settings.load_profile("same")
+
+# Whoever runs the tests in the background of a script hands down that SIGINT is ignored; here it is
+# as at a terminal, for children that are interrupted, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 

@@ -14,7 +14,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -240,4 +239,4 @@ CompactionMachine.TestCase.settings = settings(
     # Explaining a failure traces every line, which takes minutes here; the steps say enough.
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
 )
-TestCompaction = pytest.mark.timeout(120)(CompactionMachine.TestCase)
+TestCompaction = CompactionMachine.TestCase

@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -216,7 +215,7 @@ QUICK = settings(
     # Explaining a failure traces every line, which takes minutes here; the steps say enough.
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
 )
-TestLogInMemory = pytest.mark.timeout(120)(LogMachine.TestCase)
+TestLogInMemory = LogMachine.TestCase
 TestLogInMemory.settings = QUICK
-TestLogOnFiles = pytest.mark.timeout(120)(LogMachineOnFiles.TestCase)
+TestLogOnFiles = LogMachineOnFiles.TestCase
 TestLogOnFiles.settings = settings(QUICK, max_examples=15)
