@@ -27,7 +27,8 @@ from benches import driver, kafka_peer
 from benches.compare import proc, protocol, strays
 from benches.compare.model import Unmeasurable
 from ci.peers import KAFKA_VERSION, TANSU_VERSION, tansu_program
-from tests.peers import KafkaProcess, free_port, java_available, kafka_classpath
+from tests.peers import KafkaProcess, java_available, kafka_classpath
+from tests.support.ports import HeldPort
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_TIMEOUT_S = 90.0
@@ -67,6 +68,7 @@ class Broker:
         self.root = Path(tempfile.mkdtemp(prefix=folder, dir=scratch))
         self.data_dir = self.root / "data"
         self.port = 0
+        self.held_port: HeldPort | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
@@ -93,8 +95,9 @@ class Broker:
         return dict(os.environ)
 
     def start(self) -> float:
-        if self.port == 0:
-            self.port = free_port()
+        if self.held_port is None:
+            self.held_port = HeldPort()
+            self.port = self.held_port.number
         command, environment = self.command(), self.environment()
         with Path(self.root, "output.txt").open("ab") as output:
             begin = time.perf_counter()
@@ -342,7 +345,8 @@ class Loopback(Broker):
     def start(self) -> float:
         if not self.frame_bytes:
             return 0.0  # when it is known what to answer
-        self.port = free_port()
+        self.held_port = HeldPort()
+        self.port = self.held_port.number
         with Path(self.root, "output.txt").open("ab") as output:
             begin = time.perf_counter()
             self.process = subprocess.Popen(self.command(), stdout=output, stderr=output)

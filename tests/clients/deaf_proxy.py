@@ -13,8 +13,8 @@ from typing import Self
 
 
 class DeafProxy:
-    def __init__(self, upstream_port: int) -> None:
-        self._upstream = ("127.0.0.1", upstream_port)
+    def __init__(self) -> None:
+        self._upstream: tuple[str, int] | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
@@ -36,9 +36,14 @@ class DeafProxy:
         for end in ends:
             _shut(end)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
         for end in ends:
             end.close()
+
+    def lead_to(self, bootstrap: str) -> None:
+        """Who is connected from now on talks to that broker. Nobody may come before."""
+        host, _, port = bootstrap.rpartition(":")
+        self._upstream = host, int(port)
 
     def mute(self) -> None:
         with self._lock:
@@ -61,8 +66,9 @@ class DeafProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            assert self._upstream is not None
             try:
-                broker = socket.create_connection(self._upstream, timeout=5)
+                broker = socket.create_connection(self._upstream, timeout=60)
             except OSError:
                 client.close()
                 continue
