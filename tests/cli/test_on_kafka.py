@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,7 +15,11 @@ from kbroker.cli.lookup import offsets
 from tests.cli.conftest import Kcore
 from tests.peers import KafkaProcess, require_peer
 
-PROPERTIES = {"group.initial.rebalance.delay.ms": "0"}
+PROPERTIES = {
+    "group.initial.rebalance.delay.ms": "0",
+    "group.coordinator.append.linger.ms": "0",  # groups are told of once they are written
+}
+WAIT_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +29,29 @@ def on_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kcore]:
         yield Kcore(kafka.bootstrap)
 
 
+def soon(look: Callable[[], Any], wanted: Any) -> None:
+    """Kafka's broker learns of what its controller has acknowledged a little later."""
+    end = time.monotonic() + WAIT_S
+    while (seen := look()) != wanted and time.monotonic() < end:
+        pass  # each look is a command of its own
+    assert seen == wanted
+
+
 @pytest.mark.peer
 def test_topics_and_records(on_kafka: Kcore) -> None:
     on_kafka("topic", "create", "orders", "-p", "2", "-c", "retention.ms=600000")
-    assert ["orders", "2", "1", "0"] in on_kafka("topic", "list").rows
+    soon(lambda: ["orders", "2", "1", "0"] in on_kafka("topic", "list").rows, True)
     lines = '{"key":"a","value":"1","partition":0}\n{"key":"b","value":null,"partition":1}\n'
     on_kafka("produce", "orders", "--json", "-q", stdin=lines)
     shown = on_kafka("consume", "orders", "-e", "-f", "%p %o %k %S\n").out
     assert sorted(shown.splitlines()) == ["0 0 a 1", "1 0 b -1"]
     on_kafka("topic", "alter", "orders", "-c", "cleanup.policy=compact", "-d", "retention.ms")
-    (told,) = on_kafka("topic", "describe", "orders", "-o", "json").json
-    assert told["configs"] == {"cleanup.policy": "compact"}
-    assert [(part["start"], part["end"]) for part in told["partitions"]] == [(0, 1), (0, 1)]
+
+    def described() -> Any:
+        return on_kafka("topic", "describe", "orders", "-o", "json").json[0]
+
+    soon(lambda: described()["configs"], {"cleanup.policy": "compact"})
+    assert [(part["start"], part["end"]) for part in described()["partitions"]] == [(0, 1)] * 2
     on_kafka("topic", "partitions", "orders", "3")
     on_kafka("topic", "delete", "orders", "-y")
 
@@ -72,8 +88,8 @@ def test_configurations_and_the_cluster(on_kafka: Kcore) -> None:
     ):
         value = {"log.cleaner.threads": "2"}.get(key, "50000")
         on_kafka("config", "set", what, name, f"{key}={value}")
-        (entry,) = on_kafka("config", "get", what, name, key, "-o", "json").json
-        assert entry["value"] == value
+        got = ("config", "get", what, name, key, "-o", "json")
+        soon(lambda got=got: [entry["value"] for entry in on_kafka(*got).json], [value])
         on_kafka("config", "set", what, name, "--delete", key)
     (broker,) = on_kafka("cluster", "info", "-o", "json").json["brokers"]
     assert broker["address"] == on_kafka.bootstrap

@@ -27,6 +27,7 @@ from kbroker.base import errors
 from kbroker.coord.group.consumer_protocol import decode_assignment
 from kbroker.wire import apis, messages
 from kbroker.wire.header import encode_request_header, response_header
+from kbroker.wire.schema.api_versions import ApiVersionsRequest
 from kbroker.wire.schema.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatResponse,
@@ -40,9 +41,15 @@ from kbroker.wire.schema.metadata import MetadataRequest
 from kbroker.wire.schema.sync_group import SyncGroupResponse
 from kbroker.wire.struct import Struct
 
-WAIT_S: Final = 20.0
+WAIT_S: Final = 60.0
 # A request that both let wait is taken to wait when Kafka has said nothing for so long.
 QUIET_S: Final = 0.015
+# What Kafka needs to be told for that: without it, its threads may overtake each other.
+IN_ORDER: Final = {
+    "num.network.threads": "1",
+    "num.io.threads": "1",
+    "offsets.topic.num.partitions": "1",
+}
 TOPICS: Final = (("t", 4), ("u", 2), ("never", 1), ("dozen", 12), ("other", 12))
 _LEFT_OUT: Final = frozenset(
     {"throttle_time_ms", "error_message", "host", "port", "node_id", "heartbeat_interval_ms"}
@@ -93,6 +100,14 @@ class _Link:
         self.asked = key, version
         self.socket.sendall(struct.pack(">i", len(data)) + data)
 
+    def ask(self, key: int, version: int, request: Struct) -> Any:
+        """A request that is no step, and its answer."""
+        self.send(key, version, request)
+        while (answer := self.receive()) is None:
+            pass
+        assert isinstance(answer, Struct), answer
+        return answer
+
     def receive(self) -> Struct | str | None:
         """What there is now: an answer, None for none yet, or that the connection was closed."""
         assert self.asked is not None
@@ -131,6 +146,9 @@ class Side:
         found = self._links.get(client)
         if found is None:
             found = self._links[client] = _Link(self._address, client)
+            # The broker knows of the connection when it has answered: before that, it may look at
+            # a later request of another one first.
+            found.ask(apis.API_VERSIONS, 0, ApiVersionsRequest())
         return found
 
     def hang_up(self) -> None:
@@ -149,16 +167,12 @@ class Side:
 
     def call(self, key: int, version: int, request: Struct) -> Any:
         """For what is no step: the answer itself."""
-        link = self.link("probe")
-        link.send(key, version, request)
-        while (answer := link.receive()) is None:
-            pass
-        assert isinstance(answer, Struct), answer
-        return answer
+        return self.link("probe").ask(key, version, request)
 
     def barrier(self) -> None:
-        """Whatever was sent before has been handled when this returns: the coordinator's events
-        of one partition are in order, and there is one partition."""
+        """Whatever was sent before has been handled when this returns: one thread reads requests,
+        one handles them (IN_ORDER), and the coordinator's events of one partition are in order. The
+        second request is read after all that came before the first was answered."""
         for _ in range(2):
             self.call(apis.LIST_GROUPS, 5, ListGroupsRequest())
 

@@ -16,13 +16,14 @@ from kbroker.wire.schema.find_coordinator import FindCoordinatorRequest
 
 from tests.clients.served import ServedBroker
 from tests.peer.group_talk import Talk, assignment, subscription
-from tests.peer.lockstep import Pair
+from tests.peer.lockstep import IN_ORDER, Pair
 from tests.peer.random_groups import Walk
 from tests.peers import KafkaProcess, require_peer
 
 pytestmark = pytest.mark.peer
 
 PROPERTIES = {
+    **IN_ORDER,
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "100",
     "group.consumer.assignment.interval.ms": "0",
@@ -32,7 +33,6 @@ PROPERTIES = {
     "group.coordinator.append.linger.ms": "0",
     "group.max.size": "10",
     "group.consumer.max.size": "10",
-    "offsets.topic.num.partitions": "1",
     "auto.create.topics.enable": "false",
 }
 STEPS = 80

@@ -186,11 +186,11 @@ def kafka_with_groups(tmp_path: Path) -> Iterator[KafkaProcess]:
     with KafkaProcess(tmp_path / "kafka") as kafka:
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
         for future in admin.create_topics([NewTopic(TOPIC, 2)]).values():
-            future.result(30)
+            future.result(60)
         producer = Producer({"bootstrap.servers": kafka.bootstrap})
         for n in range(20):
             producer.produce(TOPIC, b"v%d" % n, partition=n % 2)
-        assert producer.flush(30) == 0
+        assert producer.flush(60) == 0
         for protocol in ("classic", "consumer"):
             consume_and_commit(kafka.bootstrap, f"{protocol}-group", protocol)
         kafka.stop()
@@ -207,7 +207,7 @@ def consume_and_commit(bootstrap: str, group: str, protocol: str) -> None:
     consumer.subscribe([TOPIC])
     seen = 0
     while seen < 20:
-        message = consumer.poll(30)
+        message = consumer.poll(60)
         assert message is not None and message.error() is None
         seen += 1
     consumer.commit(asynchronous=False)
@@ -222,12 +222,12 @@ def test_groups_of_a_kafka_directory_are_served(
     ours.data_dir = kafka_with_groups.data_dir
     with ours:
         admin = AdminClient({"bootstrap.servers": ours.bootstrap})
-        listed = {group.group_id: group for group in admin.list_consumer_groups().result(30).valid}
+        listed = {group.group_id: group for group in admin.list_consumer_groups().result(60).valid}
         assert set(listed) == {"classic-group", "consumer-group"}
         assert {str(group.state) for group in listed.values()} == {"ConsumerGroupState.EMPTY"}
         for group in listed:
             request = [ConsumerGroupTopicPartitions(group)]
-            answer = admin.list_consumer_group_offsets(request)[group].result(30)
+            answer = admin.list_consumer_group_offsets(request)[group].result(60)
             found = {
                 (part.partition, part.offset, part.metadata) for part in answer.topic_partitions
             }
@@ -240,7 +240,7 @@ def test_groups_of_a_kafka_directory_are_served(
             }
         )  # fmt: skip
         consumer.subscribe([TOPIC])
-        message = consumer.poll(30)
+        message = consumer.poll(60)
         assert message is not None and message.error() is None
         assert (message.partition(), message.offset()) == (1, 4)
         consumer.close()

@@ -19,7 +19,7 @@ from kcore.verify import verify_dir
 from tests.peers import KafkaProcess, require_peer
 from tests.support.recent import RECENT_MS
 
-pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.peer
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 START_MS = RECENT_MS
@@ -50,7 +50,7 @@ def consume(bootstrap: str, count: int) -> list[Pair]:
     )
     consumer.assign([TopicPartition("orders", 0, 0)])
     try:
-        messages = consumer.consume(count, timeout=30)
+        messages = consumer.consume(count, timeout=60)
         assert [message.offset() for message in messages] == list(range(count))
         return [(message.key(), message.value()) for message in messages]
     finally:
@@ -60,7 +60,7 @@ def consume(bootstrap: str, count: int) -> list[Pair]:
 def produce_one(bootstrap: str, value: bytes) -> None:
     producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
     producer.produce("orders", value)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
 
 
 def test_kafka_goes_on_with_our_partition(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_kafka_reads_and_rewrites_every_message() -> None:
     sent = list(bodies())
     assert len(sent) > 2000
     lines = [f"{key} {version} {way} {body.hex() or '-'}" for key, version, way, body in sent]
-    done = run_java(str(ECHO), input_text="\n".join(lines) + "\n", timeout_s=120)
+    done = run_java(str(ECHO), input_text="\n".join(lines) + "\n")
     answers = done.stdout.splitlines()
     assert len(answers) == len(lines), done.stderr[-2000:]
     for line, answer in zip(lines, answers, strict=True):

@@ -32,12 +32,13 @@ from kcore.files.partition_metadata import load_partition_metadata
 from kcore.files.producer_snapshot import load_producer_snapshot
 from kcore.files.txn_index import aborted_in, load_txn_index
 from tests.peers import KafkaProcess, require_peer, run_java
+from tests.support.recent import RECENT_MS
 
-pytestmark = [pytest.mark.peer, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.peer
 
 TOPIC = "orders"
-SEGMENT_CONFIG = {"internal.segment.bytes": "16384", "index.interval.bytes": "512"}
-START_MS = 1_700_000_000_000
+SEGMENT_CONFIG = {"internal.segment.bytes": "8192", "index.interval.bytes": "512"}
+START_MS = RECENT_MS  # Kafka's retention deletes what is older, 30 s after its start
 
 
 class Seen(NamedTuple):
@@ -64,10 +65,11 @@ class Written:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
     require_peer("kafka")
     root = tmp_path_factory.mktemp("kafka")
-    with KafkaProcess(root) as kafka:
+    # It is killed and let in again when its old session has ended.
+    with KafkaProcess(root, {"broker.session.timeout.ms": "3000"}) as kafka:
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
         topic = NewTopic(TOPIC, 1, 1, config=SEGMENT_CONFIG)
-        admin.create_topics([topic])[TOPIC].result(20)
+        admin.create_topics([topic])[TOPIC].result(60)
         produce_plain(kafka.bootstrap)
         produce_transactions(kafka.bootstrap)
         records = consume(kafka.bootstrap, "read_uncommitted")
@@ -101,7 +103,7 @@ def produce_plain(bootstrap: str) -> None:
                 headers=[("first", b"1"), ("null", None)] if n % 5 == 0 else None,
                 timestamp=START_MS + (n * 37) % 1000,
             )
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
 
 
 def produce_transactions(bootstrap: str) -> None:
@@ -112,7 +114,7 @@ def produce_transactions(bootstrap: str) -> None:
         for n in range(2)
     ]
     for producer in producers:
-        producer.init_transactions(30)
+        producer.init_transactions(60)
     for number in range(8):
         for producer in producers:
             producer.begin_transaction()
@@ -120,15 +122,15 @@ def produce_transactions(bootstrap: str) -> None:
             for n in range(5):
                 producer.produce(TOPIC, partition=0, value=f"tx-{number}-{index}-{n}".encode())
         for producer in producers:
-            assert producer.flush(20) == 0
+            assert producer.flush(60) == 0
         for index, producer in enumerate(producers):
             if (number + index) % 2:
-                producer.abort_transaction(20)
+                producer.abort_transaction(60)
             else:
-                producer.commit_transaction(20)
+                producer.commit_transaction(60)
     producers[0].begin_transaction()
     producers[0].produce(TOPIC, partition=0, value=b"open")
-    assert producers[0].flush(20) == 0
+    assert producers[0].flush(60) == 0
 
 
 def consume(bootstrap: str, isolation: str) -> list[Seen]:
@@ -147,7 +149,7 @@ def consume(bootstrap: str, isolation: str) -> list[Seen]:
     seen: list[Seen] = []
     try:
         while True:
-            message = consumer.poll(20)
+            message = consumer.poll(60)
             assert message is not None, f"no end of {TOPIC} after {len(seen)} records"
             if message.error() is not None:
                 return seen
