@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from tests.clients.group_members import Group, Member
 
 OFFSETS_TOPIC = "__consumer_offsets"
-READ_S = 30.0
+READ_S = 60.0
 
 
 class Ownership(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any, Self
 from tests.clients.driven import DrivenClient, java_client, python_client
 from tests.peers import require_peer
 
-WAIT_S = 40.0
+WAIT_S = 120.0
 SESSION_MS = 45_000
 HEARTBEAT_MS = 300
 

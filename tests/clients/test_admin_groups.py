@@ -30,7 +30,6 @@ from tests.clients.served import Broker
 
 RECORDS = 30
 SESSION = "consumer.session.timeout.ms"
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def orders(broker: Broker, topic: str) -> str:
     producer = Producer({"bootstrap.servers": broker.bootstrap, "log_level": 0})
     for number in range(RECORDS):
         producer.produce(topic, b"%d" % number)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     return topic
 
 
@@ -61,13 +60,13 @@ def reader(broker: Broker, group: str, topic: str, count: int) -> Consumer:
          "enable.auto.commit": False, "log_level": 0}
     )  # fmt: skip
     consumer.subscribe([topic])
-    assert len(consumer.consume(count, timeout=30)) == count
+    assert len(consumer.consume(count, timeout=60)) == count
     consumer.commit(asynchronous=False)
     return consumer
 
 
 def results(futures: dict[Any, Any]) -> dict[Any, Any]:
-    return {key: future.result(20) for key, future in futures.items()}
+    return {key: future.result(60) for key, future in futures.items()}
 
 
 def test_who_is_there(
@@ -83,7 +82,7 @@ def test_who_is_there(
     assert idle in empty and live not in empty
     valid = {
         group.group_id: group.state
-        for group in confluent.list_consumer_groups().result(20).valid
+        for group in confluent.list_consumer_groups().result(60).valid
         if group.group_id in (idle, live)
     }
     assert valid == {idle: ConsumerGroupState.EMPTY, live: ConsumerGroupState.STABLE}
@@ -137,7 +136,7 @@ def test_offsets_changed_by_one_are_seen_by_the_other(
     kafka_python.reset_group_offsets(group, {tp: OffsetSpec.LATEST})
     assert seen_by_confluent()[0] == RECORDS
     consumer = reader_at(broker, group, orders)
-    assert consumer.committed([Place(orders, 0)], timeout=20)[0].offset == RECORDS
+    assert consumer.committed([Place(orders, 0)], timeout=60)[0].offset == RECORDS
     consumer.close()
     kafka_python.delete_group_offsets(group, [tp])
     assert kafka_python.list_group_offsets([group])[group] == {}

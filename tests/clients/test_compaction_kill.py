@@ -18,7 +18,7 @@ from tests.clients.served import ServedBroker
 
 pytestmark = pytest.mark.client
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 KEYS = 500
 KILLS = 4
 SETTINGS = {"log.cleaner.backoff.ms": "0", "log.segment.delete.delay.ms": "0"}

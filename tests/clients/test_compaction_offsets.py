@@ -12,7 +12,7 @@ from tests.clients.served import ServedBroker
 
 pytestmark = pytest.mark.client
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 SETTINGS = {
     "log.cleaner.backoff.ms": "0",
     "offsets.topic.num.partitions": "1",

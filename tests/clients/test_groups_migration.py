@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from tests.clients.group_check import (
     check_acknowledged_commits_go_forward,
     check_nothing_is_owned_twice,
@@ -72,7 +70,6 @@ class Migration:
             assert in_log[partition] == sorted(in_log[partition])
 
 
-@pytest.mark.timeout(180)
 def test_a_rolling_upgrade_and_back(new_broker: NewBroker) -> None:
     broker = new_broker(**{name.replace(".", "_"): value for name, value in QUICK.items()})
     with Hosts(broker.bootstrap) as hosts:

@@ -163,7 +163,7 @@ class Soak:
             assert in_log[partition][-1] == end
 
 
-@pytest.mark.timeout(240 + 2 * SOAK_S)
+@pytest.mark.timeout(540 + 2 * SOAK_S)
 @pytest.mark.parametrize("kills", [False, True], ids=["broker-stays", "broker-is-killed"])
 def test_members_come_and_go(kills: bool, new_broker: NewBroker, tmp_path: Path) -> None:
     """A broker that is killed comes back at once, with what it had written: a member that was about

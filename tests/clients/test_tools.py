@@ -17,7 +17,7 @@ from tests.clients.served import Broker
 from tests.clients.tools import CONFIGS, GROUPS, Tools
 from tests.peers import require_peer
 
-pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.peer
 RECORDS = 30
 
 
@@ -33,7 +33,7 @@ def orders(broker: Broker, topic: str) -> str:
     producer = Producer({"bootstrap.servers": broker.bootstrap, "log_level": 0})
     for number in range(RECORDS):
         producer.produce(topic, b"%d" % number)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     return topic
 
 
@@ -44,7 +44,7 @@ def reader(broker: Broker, group: str, topic: str, count: int, **options: Any) -
         {"bootstrap.servers": broker.bootstrap, "group.id": group, **common, **options}
     )
     consumer.subscribe([topic])
-    assert len(consumer.consume(count, timeout=30)) == count
+    assert len(consumer.consume(count, timeout=60)) == count
     consumer.commit(asynchronous=False)
     return consumer
 

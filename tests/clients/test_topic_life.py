@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -30,13 +29,13 @@ def commit(consumer: Consumer, topic: str, offset: int) -> None:
 
 
 def committed(consumer: Consumer, topic: str) -> Any:
-    (found,) = consumer.committed([TopicPartition(topic, 0)], timeout=20)
+    (found,) = consumer.committed([TopicPartition(topic, 0)], timeout=60)
     return found.offset
 
 
 def done(futures: dict[str, Any]) -> None:
     for future in futures.values():
-        future.result(20)
+        future.result(60)
 
 
 def test_offsets_go_with_their_topic(broker: Broker, topic: str) -> None:
@@ -56,7 +55,6 @@ def test_offsets_go_with_their_topic(broker: Broker, topic: str) -> None:
         opened.close()
 
 
-@pytest.mark.timeout(120)
 def test_groups_go_with_the_internal_topic(new_broker: Callable[..., Broker]) -> None:
     broker = new_broker()
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})

@@ -23,7 +23,7 @@ def _classes() -> tempfile.TemporaryDirectory[str]:
     """Tools compiled, once a session; the folder goes away with the process."""
     folder = tempfile.TemporaryDirectory(prefix="kcore-tools-")
     compiler = ["javac", "-nowarn", "-cp", str(kafka_classpath()), "-d", folder.name, str(SOURCE)]
-    subprocess.run(compiler, check=True, capture_output=True, timeout=120)
+    subprocess.run(compiler, check=True, capture_output=True, timeout=300)
     return folder
 
 

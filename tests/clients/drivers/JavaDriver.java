@@ -35,7 +35,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /** The Java client as a driver process: JavaDriver BOOTSTRAP; the line protocol is protocol.py's. */
 public final class JavaDriver {
-    private static final long TIMEOUT_S = 30;
+    private static final long TIMEOUT_S = 60;
     private static final ObjectMapper JSON = new ObjectMapper();
 
     private final String bootstrap;
@@ -144,7 +144,7 @@ public final class JavaDriver {
         config.put("acks", acks == -1 ? "all" : Integer.toString(acks));
         config.put("enable.idempotence", request.path("idempotent").asBoolean(false));
         config.put("linger.ms", 20);
-        config.put("request.timeout.ms", 5_000);
+        config.put("request.timeout.ms", 30_000);
         config.put("max.request.size", 2_000_000);
         KafkaProducer<byte[], byte[]> producer = producers.computeIfAbsent(
             config.toString(),

@@ -20,7 +20,7 @@ import org.apache.kafka.common.TopicPartition;
 
 /** Administration of groups by the Java client: `handle` gives null for what is not its own. */
 final class JavaGroups {
-    private static final long TIMEOUT_S = 30;
+    private static final long TIMEOUT_S = 60;
     private static final ObjectMapper JSON = new ObjectMapper();
 
     private final Admin admin;

@@ -25,7 +25,7 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /** A member of a consumer group in a thread of its own; members.py says what it tells and when. */
 final class JavaMember extends Thread implements ConsumerRebalanceListener {
-    private static final long TIMEOUT_S = 30;
+    private static final long TIMEOUT_S = 60;
     private static final Duration POLL = Duration.ofMillis(100);
     private static final ObjectMapper JSON = new ObjectMapper();
 

@@ -15,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment as Assignment
 from protocol import Record, event, from_headers, serve, to_bytes, to_headers, to_text
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 class Driver:

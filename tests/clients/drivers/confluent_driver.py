@@ -36,12 +36,12 @@ from confluent_kafka.admin import (
 )
 from protocol import Record, event, from_headers, serve, to_bytes, to_headers, to_text
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 class Driver:
     def __init__(self, bootstrap: str) -> None:
-        self._common = {"bootstrap.servers": bootstrap, "log_level": 0, "socket.timeout.ms": 30_000}
+        self._common = {"bootstrap.servers": bootstrap, "log_level": 0, "socket.timeout.ms": 60_000}
         self._producers: dict[str, Producer] = {}
         self._admin_client: AdminClient | None = None
 

@@ -11,7 +11,7 @@ from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartitio
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from protocol import Record, event, from_headers, serve, to_bytes, to_headers, to_text
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 class Driver:

@@ -21,7 +21,7 @@ from textual.widgets import DataTable
 
 MADE = "made-at-the-keyboard"
 SIZE = (180, 50)
-WAIT_S = 20.0
+WAIT_S = 60.0
 LOOK_S = 0.05
 UNKNOWN, LOADING = "\N{EM DASH}", "\N{HORIZONTAL ELLIPSIS}"
 

@@ -51,7 +51,7 @@ def main(bootstrap: str, name: str, state_dir: str, start_ms: str, first: str, c
     counting = counting.update(counted, metadata=True)
     sums = counting.apply(lambda value: value["reading"]).tumbling_window(WINDOW_MS).sum().current()
     sums.to_topic(target)
-    outputs = app.run(count=int(count), timeout=20, metadata=True)
+    outputs = app.run(count=int(count), timeout=90, metadata=True)
     sys.stdout.write(json.dumps({"sums": [o["value"] for o in outputs], "so_far": seen}) + "\n")
 
 
