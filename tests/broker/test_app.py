@@ -11,7 +11,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,17 @@ import pytest
 from kbroker.broker.app import write_ready_file
 from kbroker.cli.main import main
 
-WAIT_S = 30
+WAIT_S = 120
+
+
+PARKED_S = 10 * WAIT_S  # whoever waits for the fetch fails the test
+
+# As `kcore serve`, but a stop gives its clients minutes, not a second, to take their answers.
+PATIENT = (
+    "import sys; from kbroker.base import limits; from kbroker.cli.main import main\n"
+    "limits.STOP_GRACE_MS_MAX = 600_000\n"
+    "sys.exit(main(sys.argv[1:]))"
+)
 
 
 def command(*words: str) -> list[str]:
@@ -28,10 +37,13 @@ def command(*words: str) -> list[str]:
 
 
 @contextmanager
-def serving(data_dir: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+def serving(
+    data_dir: Path, *words: str, program: str | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """A started broker; `process.bootstrap` is where."""
+    start = command("serve", "--data-dir", str(data_dir), "--listen", "127.0.0.1:0", *words)
     process = subprocess.Popen(
-        command("serve", "--data-dir", str(data_dir), "--listen", "127.0.0.1:0", *words),
+        start if program is None else [sys.executable, "-c", program, *start[3:]],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -61,11 +73,10 @@ def ask_metadata(sock: socket.socket) -> bytes:
     return sock.recv(size, socket.MSG_WAITALL)
 
 
-def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, str, float]:
-    started = time.monotonic()
+def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, str]:
     process.send_signal(number)
     _, err = process.communicate(timeout=WAIT_S)
-    return process.returncode, err, time.monotonic() - started
+    return process.returncode, err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -81,14 +92,14 @@ def test_serve_says_where_answers_and_stops_cleanly(tmp_path: Path, number: int)
             assert struct.unpack_from(">ii", answer) == (77, 1), "one broker"
             port = int(process.bootstrap.rpartition(":")[2])  # type: ignore[attr-defined]
             assert struct.pack(">i", port) in answer, "the real port is advertised"
-            code, err, _ = stop(process, number)
+            code, err = stop(process, number)
         assert code == 0, err
         assert "Traceback" not in err
         assert not ready.exists()
         assert (tmp_path / "data" / ".kafka_cleanshutdown").exists()
 
 
-def test_a_stop_with_a_parked_fetch_takes_less_than_two_seconds(tmp_path: Path) -> None:
+def test_a_stop_does_not_wait_for_a_parked_fetch(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as process, connect(process) as sock:
         ask_metadata(sock)
         header = struct.pack(">hhih", 1, 4, 5, -1)
@@ -100,7 +111,7 @@ def test_a_stop_with_a_parked_fetch_takes_less_than_two_seconds(tmp_path: Path) 
         sock.recv(size, socket.MSG_WAITALL)
         fetch = (
             header
-            + struct.pack(">iiiib", -1, 60_000, 1, 1 << 20, 0)
+            + struct.pack(">iiiib", -1, 1_000 * PARKED_S, 1, 1 << 20, 0)
             + struct.pack(">i", 1) + topic
             + struct.pack(">iiqi", 1, 0, 0, 1 << 20)
         )  # fmt: skip
@@ -110,29 +121,41 @@ def test_a_stop_with_a_parked_fetch_takes_less_than_two_seconds(tmp_path: Path) 
             other.sendall(struct.pack(">i", len(ask_nothing)) + ask_nothing)
             other.recv(4, socket.MSG_WAITALL)
         process.send_signal(signal.SIGTERM)
-        started = time.monotonic()
         size = struct.unpack(">i", sock.recv(4, socket.MSG_WAITALL))[0]
         answer = sock.recv(size, socket.MSG_WAITALL)
         assert struct.unpack_from(">i", answer) == (5,), "the parked fetch is answered"
-        process.wait(timeout=WAIT_S)
-        assert time.monotonic() - started < 2
-        assert process.returncode == 0
+        assert process.wait(timeout=WAIT_S) == 0
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
-    with serving(tmp_path / "data") as process, connect(process) as sock:
-        # Answers that nobody takes keep the first stop busy for its grace period.
-        sock.settimeout(0.5)
-        request = struct.pack(">ihhih", 10, 18, 0, 9, -1) * 1000
-        with pytest.raises(TimeoutError):
-            while True:
-                sock.sendall(request)
+    with (
+        serving(tmp_path / "data", program=PATIENT) as process,
+        connect(process) as sock,
+        connect(process) as other,
+    ):
+        # Answers that nobody takes keep the first stop busy.
+        send_until_nothing_is_read(sock, other)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         assert "stopping" in process.stderr.readline()
-        code, err, _ = stop(process, signal.SIGINT)
+        code, err = stop(process, signal.SIGINT)
         assert code == 1
         assert "stopped at once" in err and "Traceback" not in err
+
+
+def send_until_nothing_is_read(sock: socket.socket, other: socket.socket) -> None:
+    """Requests whose answers nobody takes, until the broker has answered `other` a thousand times
+    and taken nothing more of them: it is not slow, it has stopped reading."""
+    request = struct.pack(">ihhih", 10, 18, 0, 9, -1) * 1000
+    sock.setblocking(False)
+    unsent, turns = memoryview(request), 0
+    while turns < 1_000:
+        try:
+            unsent = unsent[sock.send(unsent) :] or memoryview(request)
+            turns = 0
+        except BlockingIOError:
+            ask_metadata(other)
+            turns += 1
 
 
 def test_a_data_directory_in_use_is_a_clear_error(tmp_path: Path) -> None:
@@ -187,7 +210,7 @@ def test_wrong_calls_exit_2_and_say_what_is_wrong(
 
 def test_unknown_keys_warn_with_the_nearest_name(tmp_path: Path) -> None:
     with serving(tmp_path / "data", "-o", "num.partition=3") as process:
-        code, err, _ = stop(process)
+        code, err = stop(process)
         assert code == 0
         assert "num.partition" in err and "did you mean num.partitions?" in err
 
