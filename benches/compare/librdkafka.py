@@ -95,7 +95,7 @@ def produce(job: Job) -> Job:
     last = begin + job["seconds"] if job.get("seconds") else float("inf")
     wanted = job.get("records") or 1 << 60
     sent = 0
-    while sent < wanted and time.perf_counter() < last:
+    while sent < wanted and (time.perf_counter() < last or not sent):
         batch = chunks[sent // chunk % len(chunks)][: wanted - sent]
         taken = producer.produce_batch(topic, batch, on_delivery=failures.report)
         if taken != len(batch):

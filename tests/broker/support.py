@@ -17,7 +17,7 @@ from kbroker.broker.purgatory import Purgatory
 from kbroker.broker.registry import Registry
 from kbroker.broker.server import Server, ServerLimits
 
-WAIT_S = 20  # bounds every wait of a test; nothing here takes a hundredth of it
+WAIT_S = 60  # bounds every wait of a test; nothing here takes a hundredth of it
 
 
 class Client:

@@ -27,10 +27,10 @@ def produce_and_consume(bootstrap: str, topic: str, values: list[bytes]) -> list
     producer = Producer({"bootstrap.servers": bootstrap})
     for value in values:
         producer.produce(topic, value)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "g"})
     consumer.assign([TopicPartition(topic, 0, 0)])
-    got = [message.value() for message in consumer.consume(len(values), 20)]
+    got = [message.value() for message in consumer.consume(len(values), 60)]
     consumer.close()
     return got
 

@@ -37,7 +37,7 @@ def delete(broker: DataBroker, offset: int, *, topic: str = TOPIC, index: int = 
 
     async def run() -> Any:
         ctx: Any = type("Ctx", (), {"services": broker.services})
-        return await asyncio.wait_for(k21_delete_records.handle(ctx, request), 20)
+        return await asyncio.wait_for(k21_delete_records.handle(ctx, request), 60)
 
     return asyncio.run(run()).topics[0].partitions[0]
 

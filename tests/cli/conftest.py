@@ -15,7 +15,7 @@ import pytest
 from tests.clients.served import ServedBroker
 
 HERE = Path(__file__).resolve().parent
-WAIT_S = 60
+WAIT_S = 150
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

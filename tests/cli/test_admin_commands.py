@@ -160,7 +160,7 @@ def test_help_needs_neither_a_broker_nor_the_heavy_libraries(command: str) -> No
         "sys.exit(code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=150
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert command in done.stdout and "--" in done.stdout
@@ -196,4 +196,4 @@ def test_a_reader_that_has_enough(kcore: Kcore) -> None:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         with process.stderr:
-            assert (process.wait(60), process.stderr.read()) == (0, b"")
+            assert (process.wait(150), process.stderr.read()) == (0, b"")

@@ -68,7 +68,7 @@ def test_ctrl_c_shows_what_was_measured_until_then(kcore: Kcore) -> None:
                        "-X", "topic.metadata.refresh.interval.ms=100")  # fmt: skip
         assert len(reader.out.splitlines()) == 9  # the load runs
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=150)
     finally:
         process.kill()
         process.communicate()

@@ -26,7 +26,7 @@ def member(kcore: Kcore, group: str, topic: str, **settings: str) -> Iterator[Co
     )  # fmt: skip
     consumer.subscribe([topic])
     try:
-        first = consumer.poll(30)
+        first = consumer.poll(60)
         assert first is not None and first.error() is None
         yield consumer
     finally:

@@ -18,7 +18,7 @@ from kbroker.cli.group import _lag_line
 
 from tests.cli.conftest import Kcore
 
-WAIT_S = 60
+WAIT_S = 150
 FULL = Path("/dev/full")
 
 

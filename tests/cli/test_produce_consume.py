@@ -215,7 +215,7 @@ def test_a_signal_is_an_ordinary_end(kcore: Kcore, number: signal.Signals) -> No
         assert reader.stdout is not None
         assert [reader.stdout.readline() for _ in range(2)] == ["1\n", "2\n"]
         reader.send_signal(number)
-        out, err = reader.communicate(timeout=30)
+        out, err = reader.communicate(timeout=150)
         assert (out, err, reader.returncode) == ("", "", 0)
     (told,) = kcore("group", "describe", topic, "-o", "json").json
     assert (told["lag"], told["members"]) == (0, [])
@@ -227,7 +227,7 @@ def test_a_reader_that_has_enough(kcore: Kcore) -> None:
         assert reader.stdout is not None and reader.stderr is not None
         assert reader.stdout.readline() == f"{0:060d}\n"
         reader.stdout.close()
-        assert (reader.stderr.read(), reader.wait(timeout=30)) == ("", 0)
+        assert (reader.stderr.read(), reader.wait(timeout=150)) == ("", 0)
 
 
 def test_records_go_out_as_they_are_typed(kcore: Kcore) -> None:

@@ -86,7 +86,7 @@ def run(script: str, *args: str) -> tuple[int, int]:
         [sys.executable, "-c", script, *args],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )
     assert child.stdout, child.stderr

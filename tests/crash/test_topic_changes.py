@@ -51,7 +51,7 @@ class Connection:
 
     def __init__(self, bootstrap: str) -> None:
         host, _, port = bootstrap.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=20)
+        self._socket = socket.create_connection((host, int(port)), timeout=60)
 
     def call(self, key: int, version: int, request: Any) -> Any:
         body = encode_request_header(key, version, 1, "crash")

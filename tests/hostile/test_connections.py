@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="memory is read from /proc"
 )
 MIB = 1 << 20
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Target:

@@ -29,7 +29,7 @@ from kbroker.wire.schema.api_versions import ApiVersionsRequest
 
 from tests.wire import reference
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 RSS_GROWTH_BYTES_MAX = 64 << 20
 MIB = 1 << 20
 

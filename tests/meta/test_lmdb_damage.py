@@ -97,7 +97,7 @@ def outcomes(directory: Path, damages: list[tuple[str, int, object]]) -> Counter
         [sys.executable, "-c", CHILD],
         input=pickle.dumps((sound, str(directory), damages)),
         capture_output=True,
-        timeout=100,
+        timeout=400,
         check=False,
     )
     lines = child.stdout.decode().splitlines()

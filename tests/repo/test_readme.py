@@ -43,7 +43,7 @@ def test_python_block(number: int, bootstrap: str, tmp_path: Path) -> None:
         [sys.executable, str(script)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=1500,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
