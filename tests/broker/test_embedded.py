@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import kbroker
 import pytest
 from kbroker.base.config import BrokerConfig, ConfigError
-from kbroker.broker.data_dir import DataDirInUse
+from kbroker.broker.data_dir import DataDir, DataDirInUse
 from kbroker.broker.embedded import as_config
+from kbroker.log.manager import LogManager
 
 
 def memory(**more: object) -> dict[str, object]:
@@ -146,3 +148,36 @@ def test_a_round_of_housekeeping_that_fails_is_not_the_last(
             before.cancel()
 
     asyncio.run(test())
+
+
+def test_a_start_that_is_given_up_keeps_its_directory_while_it_recovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    open_all = LogManager.open_all
+
+    def slow(logs: LogManager, image: Any) -> None:
+        entered.set()
+        go_on.wait()
+        open_all(logs, image)
+
+    monkeypatch.setattr(LogManager, "open_all", slow)
+
+    async def test() -> None:
+        start = asyncio.create_task(kbroker.Broker({"log.dirs": tmp_path}).start())
+        await asyncio.to_thread(entered.wait)
+        start.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        with pytest.raises(DataDirInUse):
+            DataDir(tmp_path)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        DataDir(tmp_path).close()
+
+    try:
+        asyncio.run(test())
+    finally:
+        go_on.set()
+    assert (tmp_path / ".kafka_cleanshutdown").exists()

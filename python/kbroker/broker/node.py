@@ -63,6 +63,7 @@ class Node:
         self._groups: GroupService | None = None
         self._metrics_server: MetricsServer | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
+        self._opening: asyncio.Task[None] | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -113,8 +114,10 @@ class Node:
             post=loop.call_soon_threadsafe,
             on_advance=self._on_advance,
         )
-        # In a thread: recovery may take long, and the loop may be somebody's own.
-        await asyncio.to_thread(logs.open_all, topics.image)
+        # In a thread: recovery may take long, and the loop may be somebody's own. Nothing ends a
+        # thread, so a start that is given up is not over before it is (`stop`).
+        self._opening = asyncio.create_task(asyncio.to_thread(logs.open_all, topics.image))
+        await asyncio.shield(self._opening)
         table = registry.load()
         services = Services(
             config=self.config,
@@ -185,6 +188,9 @@ class Node:
                 purgatory.stop()
 
             await self._server.stop(end_waits)
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            await asyncio.wait([opening])
         logs, self._logs = self._logs, None
         if logs is not None:
             await asyncio.to_thread(logs.close)
