@@ -1,4 +1,4 @@
-"""InitProducerId: fresh ids without a transactional id, a retriable no with one."""
+"""InitProducerId: fresh ids without a transactional id, a no that clients end at with one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_ids(tmp_path: Path, version: int) -> None:
     assert (first.error_code, first.producer_epoch) == (0, 0)
     assert first.producer_id != second.producer_id
     for transactional_id, code in (
-        ("t", errors.COORDINATOR_NOT_AVAILABLE),
+        ("t", errors.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
         ("", errors.INVALID_REQUEST),
     ):
         request = InitProducerIdRequest(transactional_id=transactional_id)

@@ -72,7 +72,7 @@ class Row(RequestRow):
 class Dispatcher(RequestDispatch):
     """`row(key, version)` and `begin(row, ctx, frame, pos)`, with what is rare about them."""
 
-    __slots__ = ("_rows",)
+    __slots__ = ("_request_metrics", "_rows")
 
     def __init__(
         self, registry: Registry, request_metrics: Callable[[int], RequestMetrics]
@@ -80,13 +80,13 @@ class Dispatcher(RequestDispatch):
         rows = [Row(api, request_metrics(api.key)) for api in registry.apis()]
         super().__init__(rows, messages.decode_request, messages.encode_response_frame)
         self._rows = {row.key: row for row in rows}
+        self._request_metrics = request_metrics
 
     def refused(self, api_key: int, api_version: int) -> Row:
-        """Raises CloseConnection for what is not served: so does Kafka, without an answer."""
-        row = self._rows.get(api_key)
-        if row is None:
-            name = apis.APIS[api_key].name if api_key in apis.APIS else "unknown"
-            raise CloseConnection(f"API key {api_key} ({name}) is not served")
+        """Raises CloseConnection for what has no answer: so does Kafka."""
+        row = self._rows.get(api_key) or self._not_served(api_key)
+        if row.min_version <= api_version <= row.max_version:
+            return row
         if api_key == apis.API_VERSIONS:
             # Answers even a version of the future: its handler tells the client ours.
             return row
@@ -94,6 +94,22 @@ class Dispatcher(RequestDispatch):
             f"{row.name} version {api_version} is not served "
             f"(versions {row.min_version} to {row.max_version} are)"
         )
+
+    def _not_served(self, api_key: int) -> Row:
+        """A row whose handler refuses, made for the first client that asks and kept."""
+        from kbroker.broker.not_served import is_for_clients, refusal
+
+        api = apis.APIS.get(api_key)
+        if api is None or not is_for_clients(api_key):
+            name = "unknown" if api is None else api.name
+            raise CloseConnection(f"API key {api_key} ({name}) is not served")
+
+        def refuse(_ctx: RequestContext, request: Any) -> Struct:
+            return refusal(api_key, request)
+
+        made = Api(api_key, api.first, api.last, api.first, False, False, refuse, None)
+        row = self._rows[api_key] = Row(made, self._request_metrics(api_key))
+        return row
 
     def later(
         self, row: Row, ctx: RequestContext, request: Any, coroutine: Any, started_ns: int
