@@ -296,8 +296,11 @@ class KcatClient:
                 null = ["-Z"] if record.value is None else []
                 self._run([*options, *key, *headers, *null, file.name])
 
-    def produce_lines(self, topic: str, lines: list[bytes], *, codec: str = "none") -> None:
-        self._run(["-P", "-t", topic, "-p", "0", "-z", codec], b"\n".join(lines) + b"\n")
+    def produce_lines(
+        self, topic: str, lines: list[bytes], *, codec: str = "none", partition: int = 0
+    ) -> None:
+        where = ["-P", "-t", topic, "-p", str(partition)]
+        self._run([*where, "-z", codec], b"\n".join(lines) + b"\n")
 
     def consume(
         self, topic: str, count: int, *, start: str = "beginning", value: int = 0
