@@ -44,11 +44,13 @@ from kbroker.wire.struct import Struct
 WAIT_S: Final = 60.0
 # A request that both let wait is taken to wait when Kafka has said nothing for so long.
 QUIET_S: Final = 0.015
-# What Kafka needs to be told for that: without it, its threads may overtake each other.
+# What Kafka needs to be told for that: without it, its threads may overtake each other, a group be
+# told of before it is written, and an assignment be made after the heartbeat that asks for it.
 IN_ORDER: Final = {
     "num.network.threads": "1",
     "num.io.threads": "1",
-    "offsets.topic.num.partitions": "1",
+    "group.coordinator.append.linger.ms": "0",
+    "group.consumer.assignor.offload.enable": "false",
 }
 TOPICS: Final = (("t", 4), ("u", 2), ("never", 1), ("dozen", 12), ("other", 12))
 _LEFT_OUT: Final = frozenset(

@@ -23,16 +23,13 @@ from tests.peers import KafkaProcess, require_peer
 pytestmark = pytest.mark.peer
 
 PROPERTIES = {
-    **IN_ORDER,
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "100",
     "group.consumer.assignment.interval.ms": "0",
     "group.consumer.min.assignment.interval.ms": "0",
-    # Kafka answers a first join before its group is written, and does not tell of a group before
-    # that: it must not be waiting for more to write when it is asked.
-    "group.coordinator.append.linger.ms": "0",
     "group.max.size": "10",
     "group.consumer.max.size": "10",
+    "offsets.topic.num.partitions": "1",
     "auto.create.topics.enable": "false",
 }
 STEPS = 80
@@ -822,7 +819,8 @@ SCRIPTS: tuple[Callable[[Talk], None], ...] = (
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     require_peer("kafka")
     ours = ServedBroker(tmp_path_factory.mktemp("ours"), PROPERTIES)
-    with KafkaProcess(tmp_path_factory.mktemp("kafka"), PROPERTIES) as kafka, ours:
+    theirs = {**PROPERTIES, **IN_ORDER}
+    with KafkaProcess(tmp_path_factory.mktemp("kafka"), theirs) as kafka, ours:
         pair = Pair(kafka.bootstrap, ours.bootstrap)
         try:
             yield pair

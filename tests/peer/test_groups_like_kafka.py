@@ -45,6 +45,7 @@ from kbroker.wire.schema.offset_commit import (
 from kbroker.wire.schema.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
 
 from tests.clients.served import ServedBroker
+from tests.peer.lockstep import IN_ORDER
 from tests.peers import KafkaProcess, require_peer
 
 pytestmark = pytest.mark.peer
@@ -56,8 +57,6 @@ LOADING = (
     errors.NOT_COORDINATOR,
 )
 PROPERTIES = {
-    # As in test_group_answers: Kafka tells of a group when it is written, which must be at once.
-    "group.coordinator.append.linger.ms": "0",
     "group.initial.rebalance.delay.ms": "0",
     "group.consumer.min.assignment.interval.ms": "0",
     "group.consumer.assignment.interval.ms": "0",
@@ -422,7 +421,8 @@ SCRIPTS = (
 def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Peer, Peer]]:
     require_peer("kafka")
     ours = ServedBroker(tmp_path_factory.mktemp("ours"), PROPERTIES)
-    with KafkaProcess(tmp_path_factory.mktemp("kafka"), PROPERTIES) as kafka:
+    theirs = {**PROPERTIES, **IN_ORDER}
+    with KafkaProcess(tmp_path_factory.mktemp("kafka"), theirs) as kafka:
         ours.start()
         try:
             pair = Peer(kafka.bootstrap, 2), Peer(ours.bootstrap, 1)
