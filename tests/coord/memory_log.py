@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kbroker.base import errors
 from kbroker.base.errors import KafkaError
 from kbroker.coord.result import Bulk
 from kbroker.coord.writer import KeyValue
@@ -13,18 +14,22 @@ from kcore import records
 
 class MemoryLog:
     """`holds`: appends stay below the high watermark until `advance()`. `failures`: codes that the
-    next appends are refused with, in order; 0 lets one pass."""
+    next appends are refused with, in order; 0 lets one pass. `bytes_max`: of keys and values of one
+    append, about as message.max.bytes bounds it."""
 
     def __init__(self) -> None:
         self.batches: dict[int, list[list[KeyValue]]] = {}
         self.high_watermarks: dict[int, int] = {}
         self.holds = False
         self.failures: list[int] = []
+        self.bytes_max = 1 << 30
 
     def append(self, index: int, records: Sequence[KeyValue], now_ms: int) -> int:
         assert records, "an append has records"
         if self.failures and (code := self.failures.pop(0)):
             raise KafkaError(code)
+        if sum(len(key) + len(value or b"") + 8 for key, value in records) > self.bytes_max:
+            raise KafkaError(errors.MESSAGE_TOO_LARGE)
         self.batches.setdefault(index, []).append(list(records))
         if not self.holds:
             self.high_watermarks[index] = self.next_offset(index)

@@ -66,7 +66,7 @@ def join(
     subscribed = known is None or updated.topics != member.topics or updated.regex != member.regex
     if known is None or updated != member:
         draft.put_subscription(updated)
-    draft.refresh(subscribed=subscribed)
+    draft.refresh(subscribed="" if subscribed else None)
     draft.retarget()
     owned = convert.by_id(subscription.owned, shard.env.image())
     stepped = draft.reconcile(member_id, owned, subscribed=subscribed)
@@ -83,7 +83,7 @@ def join(
     image_version = shard.env.image().version
 
     def applied() -> None:
-        life.checked(shard, group.group_id, image_version)
+        life.written(shard, draft, image_version)
         if replaced is not None:
             life.forget(shard, group.group_id, replaced.member_id)
         life.heard_of(shard, group.group_id, stepped)

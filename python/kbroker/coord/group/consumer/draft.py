@@ -15,7 +15,8 @@ from kbroker.base import errors
 from kbroker.base.errors import KafkaError
 from kbroker.coord.group.assign import ASSIGNORS
 from kbroker.coord.group.consumer import records, target
-from kbroker.coord.group.consumer.group import ConsumerGroup
+from kbroker.coord.group.consumer.group import NO_EPOCH, ConsumerGroup
+from kbroker.coord.group.consumer.long_target import size_of
 from kbroker.coord.group.consumer.member import JOIN_EPOCH, NOTHING_HELD, ConsumerMember
 from kbroker.coord.group.limits import MEMBERS_MAX
 from kbroker.coord.group.reconcile import STABLE, Reported, is_reconciled, reconcile
@@ -27,15 +28,22 @@ if TYPE_CHECKING:
 
 class GroupDraft:
     """`view` is the group as of now: the live one, or the copy once something changed. `before`
-    are records that make way for the group (the end of a classic one) and are not its own."""
+    are records that make way for the group (the end of a classic one) and are not its own.
 
-    __slots__ = ("_changed", "_live", "env", "group_id", "records", "view")
+    Not all that a group needs fits one write. `long_target` are records of a target assignment for
+    writes after this one; `is_current`: all patterns were looked up in the metadata of now."""
+
+    __slots__ = (
+        "_changed", "_live", "env", "group_id", "is_current", "long_target", "records", "view",
+    )  # fmt: skip
 
     def __init__(self, env: GroupEnv, group: ConsumerGroup, before: Sequence[Record] = ()) -> None:
         self.env = env
         self.group_id = group.group_id
         self.records = list(before)
         self.view = group
+        self.is_current = True
+        self.long_target: list[Record] = []
         self._changed = False
 
     def add(self, record: Record) -> None:
@@ -84,28 +92,50 @@ class GroupDraft:
 
     # Epochs and assignments
 
-    def refresh(self, *, subscribed: bool) -> None:
+    def refresh(self, *, subscribed: str | None) -> None:
         """Compares the group with the metadata, and begins a new epoch when what members are to
-        read changed: `subscribed` says that a subscription did."""
+        read changed: `subscribed` is the pattern of a subscription that did ("": without one).
+        KafkaError when that matches too much."""
         image, now_ms = self.env.image(), self.env.clock.wall_ms()
-        if not subscribed and self.view.checked_version == image.version:
+        if subscribed is None and self.view.checked_version == image.version:
             return
-        self.add_all(target.plan_regexes(self.view, image, now_ms))
-        found = target.metadata_hash(self.view, image)
-        if subscribed or found != self.view.metadata_hash:
-            self.begin_epoch(found)
+        bytes_max = self.env.config().message_max_bytes // 2
+        found = target.plan_regexes(self.view, image, now_ms, bytes_max)
+        if subscribed in found.too_large:
+            raise KafkaError(
+                errors.INVALID_REGULAR_EXPRESSION,
+                "SubscribedTopicRegex matches more topics than message.max.bytes lets a group "
+                "remember.",
+            )
+        self.is_current = found.is_complete
+        self.add_all(found.records)
+        hashed = target.metadata_hash(self.view, image)
+        if subscribed is not None or hashed != self.view.metadata_hash:
+            self.begin_epoch(hashed)
 
     def begin_epoch(self, metadata_hash: int) -> None:
         self.add(records.group_record(self.group_id, self.view.epoch + 1, metadata_hash))
 
     def retarget(self) -> None:
-        """A target assignment for the group's epoch, if it has none yet."""
-        view = self.view
-        if view.epoch <= view.assignment_epoch:
+        """A target assignment for the group's epoch, if it has none yet and none is on its way. A
+        large one follows in writes of its own, and members stay in their epoch until then."""
+        view, now_ms = self.view, self.env.clock.wall_ms()
+        under_way = view.long_target is not None and view.long_target.is_of(view)
+        if view.epoch <= view.assignment_epoch or under_way:
             return
         offered = assignors_of(self.env)
         name = view.assignor_name(offered, offered[0])
-        self.add_all(target.plan_target(view, self.env.image(), name, self.env.clock.wall_ms()))
+        planned = target.plan_target(view, self.env.image(), name)
+        if size_of(planned) <= self.env.config().message_max_bytes // 4:
+            self.add_all(planned)
+            self.add(records.target_epoch_record(self.group_id, view.epoch, now_ms))
+            return
+        if view.assignment_epoch == NO_EPOCH:
+            # There is no epoch to stay in: the first one assigns nothing.
+            self.add(records.target_epoch_record(self.group_id, view.epoch, now_ms))
+            self.begin_epoch(view.metadata_hash)
+        epoch = records.target_epoch_record(self.group_id, self.view.epoch, now_ms)
+        self.long_target = [*planned, epoch]
 
     def reconcile(
         self, member_id: str, reported: Reported | None, *, subscribed: bool

@@ -11,7 +11,7 @@ of one partition are a broken promise of ours and stop the write that would make
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kbroker.base import errors
 from kbroker.base.check import invariant
@@ -29,6 +29,9 @@ from kbroker.coord.group.reconcile import is_reconciled
 from kbroker.coord.journal import Journal, JournaledDict
 from kbroker.coord.result import Record
 
+if TYPE_CHECKING:
+    from kbroker.coord.group.consumer.long_target import LongTarget
+
 PROTOCOL_TYPE: Final = "consumer"
 NO_EPOCH: Final = -1
 NEVER_CHECKED: Final = -1
@@ -45,7 +48,8 @@ class Resolved(NamedTuple):
 
 class ConsumerGroup:
     """`checked_version` is soft: the version of the metadata that was last compared with
-    `metadata_hash`; a loaded group compares at the first heartbeat."""
+    `metadata_hash`; a loaded group compares at the first heartbeat. `long_target` is soft too: what
+    is still to be written of a target assignment."""
 
     __slots__ = (
         "_group_id",
@@ -54,6 +58,7 @@ class ConsumerGroup:
         "assignment_epoch",
         "checked_version",
         "epoch",
+        "long_target",
         "members",
         "metadata_hash",
         "owners",
@@ -75,6 +80,7 @@ class ConsumerGroup:
         self.owners: JournaledDict[tuple[bytes, int], str] = JournaledDict(journal)
         self.regexes: JournaledDict[str, Resolved] = JournaledDict(journal)
         self.checked_version = NEVER_CHECKED
+        self.long_target: LongTarget | None = None
 
     def copy(self) -> ConsumerGroup:
         """One of its own, on which an operation tries out its records."""
@@ -87,6 +93,7 @@ class ConsumerGroup:
         twin.metadata_hash = self.metadata_hash
         twin.assignment_epoch = self.assignment_epoch
         twin.checked_version = self.checked_version
+        twin.long_target = self.long_target
         return twin
 
     # What every kind of group is asked (coord/group/group.py)

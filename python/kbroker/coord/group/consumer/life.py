@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from kbroker.coord.group.consumer import convert
+from kbroker.coord.group.consumer import convert, long_target
 from kbroker.coord.group.consumer.draft import GroupDraft
 from kbroker.coord.group.consumer.group import ConsumerGroup
 from kbroker.coord.group.consumer.member import ConsumerMember
@@ -30,11 +30,14 @@ def _key(what: str, group_id: str, member_id: str) -> tuple[str, str, str, str]:
     return "consumer", what, group_id, member_id
 
 
-def checked(shard: GroupShard, group_id: str, image_version: int) -> None:
-    """The group was compared with this version of the metadata."""
-    group = shard.groups[group_id]
-    if isinstance(group, ConsumerGroup):
+def written(shard: GroupShard, draft: GroupDraft, image_version: int) -> None:
+    """The draft is the group: it was compared with this version of the metadata, and what is left
+    to write of its target follows."""
+    group = shard.groups[draft.group_id]
+    if isinstance(group, ConsumerGroup) and draft.is_current:
         group.checked_version = image_version
+    if draft.long_target:
+        long_target.begin(shard, draft.group_id, draft.long_target)
 
 
 # Timers

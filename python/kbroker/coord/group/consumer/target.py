@@ -6,14 +6,18 @@ Pure functions of a group and an image of the metadata.
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import NamedTuple
 
 from kbroker.coord.group.assign import ASSIGNORS
 from kbroker.coord.group.assign.spec import MemberSpec
 from kbroker.coord.group.consumer import records
 from kbroker.coord.group.consumer.group import ConsumerGroup
 from kbroker.coord.group.env import ImageView
+from kbroker.coord.group.limits import RECORD_OVERHEAD_BYTES
 from kbroker.coord.group.regex import match_topics
 from kbroker.coord.result import Record
+
+_NAME_BYTES = 2  # a topic's name has its length in front
 
 
 def metadata_hash(group: ConsumerGroup, image: ImageView) -> int:
@@ -30,29 +34,49 @@ def metadata_hash(group: ConsumerGroup, image: ImageView) -> int:
     return int.from_bytes(digest.digest(), "big", signed=True) if found else 0
 
 
-def plan_regexes(group: ConsumerGroup, image: ImageView, now_ms: int) -> list[Record]:
-    """Looks up what patterns match now: records of what is new, and tombstones of patterns that
-    nobody has any more."""
+class Regexes(NamedTuple):
+    """`is_complete`: all that matches something else than before is in `records`. `too_large`:
+    patterns that match more than one record may hold; they keep what they matched before, if
+    anything."""
+
+    records: list[Record]
+    is_complete: bool
+    too_large: frozenset[str]
+
+
+def plan_regexes(group: ConsumerGroup, image: ImageView, now_ms: int, bytes_max: int) -> Regexes:
+    """Looks up what patterns match now: records of what is new, as many as fit, and tombstones of
+    patterns that nobody has any more."""
     wanted = group.patterns()
     planned = [
         records.regex_tombstone(group.group_id, pattern)
         for pattern in group.regexes
         if pattern not in wanted
     ]
-    for pattern in sorted(wanted):
+    left = bytes_max
+    too_large: set[str] = set()
+    for pattern in sorted(wanted, key=lambda pattern: (pattern in group.regexes, pattern)):
         known = group.regexes.get(pattern)
         if known is not None and image.version in (known.image_version, group.checked_version):
             continue
         topics = match_topics(pattern, image.topics)
-        if known is None or known.topics != topics:
+        if known is not None and known.topics == topics:
+            continue
+        size = RECORD_OVERHEAD_BYTES + sum(map(len, topics)) + _NAME_BYTES * len(topics)
+        if size > bytes_max:
+            too_large.add(pattern)
+        elif size > left:
+            return Regexes(planned, False, frozenset(too_large))
+        else:
+            left -= size
             planned.append(
                 records.regex_record(group.group_id, pattern, topics, image.version, now_ms)
             )
-    return planned
+    return Regexes(planned, True, frozenset(too_large))
 
 
-def plan_target(group: ConsumerGroup, image: ImageView, assignor: str, now_ms: int) -> list[Record]:
-    """Records of the target assignment of the group's epoch: what differs, then the epoch."""
+def plan_target(group: ConsumerGroup, image: ImageView, assignor: str) -> list[Record]:
+    """Records of the target assignment of the group's epoch: what differs."""
     specs: dict[str, MemberSpec] = {}
     counts: dict[bytes, int] = {}
     # Members of a group mostly subscribe to the same: looked up once, and one set for all.
@@ -66,10 +90,8 @@ def plan_target(group: ConsumerGroup, image: ImageView, assignor: str, now_ms: i
             topic_ids = frozenset(topic.topic_id for topic in topics if topic)
             known[subscription] = topic_ids
         specs[member_id] = MemberSpec(member.instance_id, topic_ids, group.target(member_id))
-    planned = [
+    return [
         records.target_record(group.group_id, member_id, target)
         for member_id, target in ASSIGNORS[assignor](specs, counts).items()
         if target is not (had := group.targets.get(member_id)) and target != had
     ]
-    planned.append(records.target_epoch_record(group.group_id, group.epoch, now_ms))
-    return planned

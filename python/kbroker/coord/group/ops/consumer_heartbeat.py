@@ -65,13 +65,13 @@ def op_consumer_heartbeat(
     subscribed = known is None or _reads_else(member, updated) or (was_there and bool(replaced))
     if known is None or updated != member:
         draft.put_subscription(updated)
-    draft.refresh(subscribed=subscribed)
+    draft.refresh(subscribed=updated.regex if subscribed else None)
     draft.retarget()
     stepped = draft.reconcile(updated.member_id, reported, subscribed=subscribed)
     image_version = shard.env.image().version
 
     def applied() -> None:
-        life.checked(shard, request.group_id, image_version)
+        life.written(shard, draft, image_version)
         if upgraded is not None:
             rebalance.forget_group(shard, upgraded)
             life.on_loaded(shard, draft.view)
