@@ -76,12 +76,18 @@ cdef class FetchReader:
     cdef int64_t max_bytes, min_bytes
     cdef dict replicas                    # those by name, or those by id
 
+    cdef int _merge(self, list topics) except -1
     cdef int _activate(self, Wanted wanted) except -1
+    cdef int _begin(self, FetchRequest request, int version, int64_t max_bytes,
+                    Watchers watchers) except -1
+    cdef int _run(self, bint waits) except -1
     cdef int _look(self, Wanted wanted) except -1
     cdef int _read(self, Wanted wanted, Replica replica, Log log, int64_t bound) except -1
     cdef int _fail(self, Wanted wanted, int error_code) except -1
     cdef bint _diverges(self, Wanted wanted, Replica replica) except -1
     cdef bint _quiet(self, Wanted wanted) noexcept
+    cdef bint _has_enough(self) noexcept
+    cpdef list answer(self, int32_t correlation_id)
     cdef list _told(self, bint incremental)
     cdef int _count(self, list looked) except -1
     cdef list _write(self, list rows, int32_t correlation_id, int32_t session_id)

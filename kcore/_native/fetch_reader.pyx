@@ -7,8 +7,8 @@ wake-up of a parked one, cost what changed, however many partitions are subscrib
 order:
 
     merge       what the client wants, added to what it wanted before
-    begin       how a request reads
-    run         looks at all that may have something; with `cold` left, again once they are warm
+    try_answer  looks at all that may have something: the response, if it need not wait
+    run         the same look, once what was `cold` is warm
     watch       before waiting: lets go of what was read, and has every change told
     has_enough  after a wake-up: looks at what has changed
     run         again, and then
@@ -26,7 +26,7 @@ from kcore._native.fetch_codec cimport (
 )
 from kcore._native.log cimport Log
 from kcore._native.mapping cimport FetchSpan
-from kcore._native.replica cimport Replica
+from kcore._native.replica cimport Replica, TopicCounters
 from kcore._native.wirebuf cimport (
     Writer, close_writer, open_writer, put_count, put_i8, put_raw, put_topic,
 )
@@ -38,11 +38,13 @@ cdef enum:
     TOPIC_ID_FROM = 13
     ZSTD_FROM = 10
     PARTITION_BYTES_MAX = 16 << 20
+    RESPONSE_BYTES_MAX = 55 << 20   # Kafka's default, however much more is configured
     # A copy of this much is cheaper than one more buffer for the socket to gather.
     COPY_BYTES_MAX = 1024
     ATTRIBUTES_LOW_POS = 22
     CODEC_BITS = 7
     ZSTD = 4
+    FINAL_EPOCH = -1    # of a session, or of none
     # Kafka's error codes.
     OFFSET_OUT_OF_RANGE = 1
     UNKNOWN_TOPIC_OR_PARTITION = 3
@@ -188,9 +190,7 @@ cdef class FetchReader:
     def merge(self, topics not None, forgotten not None):
         """`topics` and `forgotten` as in a FetchRequest."""
         cdef Wanted wanted
-        cdef FetchPartition asked
         cdef list partitions
-        cdef tuple key
         for topic, partitions in forgotten:
             for index in partitions:
                 wanted = self.wanted.pop((topic, index), None)
@@ -198,6 +198,13 @@ cdef class FetchReader:
                     wanted.gone = True
                     if wanted.watched:
                         self.watchers.remove(wanted)
+        self._merge(topics)
+
+    cdef int _merge(self, list topics) except -1:
+        cdef Wanted wanted
+        cdef FetchPartition asked
+        cdef list partitions
+        cdef tuple key
         for topic, partitions in topics:
             for asked in partitions:
                 key = (topic, asked.index)
@@ -213,6 +220,7 @@ cdef class FetchReader:
                     self.wanted[key] = wanted
                 wanted.take(asked)
                 self._activate(wanted)
+        return 0
 
     cdef int _activate(self, Wanted wanted) except -1:
         cdef Py_ssize_t count = len(self.active)
@@ -225,9 +233,8 @@ cdef class FetchReader:
 
     # ------------------------------------------------------------------- looking
 
-    def begin(self, FetchRequest request not None, int version, int64_t max_bytes,
-              Watchers watchers not None):
-        """`max_bytes`: of the response, if the request does not want less."""
+    cdef int _begin(self, FetchRequest request, int version, int64_t max_bytes,
+                    Watchers watchers) except -1:
         cdef Wanted wanted
         cdef bint committed = request.isolation_level != 0
         if committed != self.committed:
@@ -235,14 +242,18 @@ cdef class FetchReader:
             for wanted in self.wanted.values():     # another end, so nothing is known to be quiet
                 self._activate(wanted)
         self.version = version
-        self.max_bytes = min(max_bytes, <int64_t>request.max_bytes)
+        self.max_bytes = min(max_bytes, <int64_t>request.max_bytes, <int64_t>RESPONSE_BYTES_MAX)
         self.min_bytes = request.min_bytes
         self.watchers = watchers
         self.replicas = watchers.by_name if version < TOPIC_ID_FROM else watchers.by_id
+        return 0
 
     def run(self, *, bint waits=False):
         """Looks at all that may have something, in reading order. Unless it `waits` for disks,
         what is not in memory is left out and listed in `cold`."""
+        self._run(waits)
+
+    cdef int _run(self, bint waits) except -1:
         cdef Wanted wanted
         cdef list kept = []
         self.cold = None if waits else []
@@ -264,6 +275,7 @@ cdef class FetchReader:
             else:
                 kept.append(wanted)
         self.active = kept
+        return 0
 
     cdef bint _quiet(self, Wanted wanted) noexcept:
         """Nothing is there, and nothing will be before somebody calls `wake`."""
@@ -370,6 +382,9 @@ cdef class FetchReader:
     @property
     def enough(self):
         """Whether to answer without waiting for more."""
+        return self._has_enough()
+
+    cdef bint _has_enough(self) noexcept:
         return self.urgent or self.size >= self.min_bytes
 
     def has_enough(self):
@@ -385,7 +400,7 @@ cdef class FetchReader:
             self._look(wanted)
             wanted.span = None
             self.watchers.add(wanted, self)
-        return self.enough
+        return self._has_enough()
 
     def unwatch(self):
         """Nobody is to be told any more."""
@@ -409,9 +424,19 @@ cdef class FetchReader:
 
     # ------------------------------------------------------------------- answering
 
-    def answer(self, int32_t correlation_id):
+    cpdef list answer(self, int32_t correlation_id):
         """The response: of a session that has been told of everything once, only news."""
         return self._write(self._told(self.incremental), correlation_id, self.session_id)
+
+    def try_answer(self, FetchRequest request not None, int version, int32_t correlation_id,
+                   int64_t max_bytes, Watchers watchers not None):
+        """The response, of at most `max_bytes` if the request does not want less; None where it
+        must wait: for a disk if there is `cold`, else for more."""
+        self._begin(request, version, max_bytes, watchers)
+        self._run(False)
+        if self.cold or not (self._has_enough() or request.max_wait_ms <= 0):
+            return None
+        return self.answer(correlation_id)
 
     cdef list _told(self, bint incremental):
         cdef Wanted wanted
@@ -433,7 +458,7 @@ cdef class FetchReader:
 
     cdef int _count(self, list looked) except -1:
         cdef Wanted wanted
-        cdef object counters, last = None
+        cdef TopicCounters counters, last = None
         cdef int64_t count = 0, size = 0
         for wanted in looked:
             if wanted.replica is None:
@@ -514,3 +539,13 @@ cdef class FetchReader:
 
 cdef inline bint _same_topic(Wanted one, Wanted other) except -1:
     return one.topic is other.topic or one.topic == other.topic
+
+
+def lone_reader(FetchRequest request not None):
+    """The reader of a request that has, and wants, no session; None of any other."""
+    cdef FetchReader reader
+    if request.session_id != 0 or request.session_epoch != FINAL_EPOCH:
+        return None
+    reader = FetchReader()
+    reader._merge(request.topics)
+    return reader

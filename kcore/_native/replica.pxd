@@ -3,6 +3,13 @@
 from libc.stdint cimport int32_t, int64_t
 
 
+cdef class TopicCounters:
+    """What one topic took in and gave out since its broker started."""
+    cdef public int64_t messages_in, bytes_in, bytes_out, bytes_rejected
+    cdef public int64_t produce_requests, fetch_requests
+    cdef public int64_t failed_produce_requests, failed_fetch_requests
+
+
 cdef class Replica:
     """A base class for the partition of a broker: its log and how much of it may be seen.
 
@@ -14,4 +21,4 @@ cdef class Replica:
     cdef public int64_t last_stable_offset
     cdef public int32_t leader_epoch
     cdef public bint deleted
-    cdef public object counters           # of its topic, once somebody has counted
+    cdef public TopicCounters counters    # of its topic, once somebody has counted

@@ -15,7 +15,7 @@ from kbroker.wire.schema.fetch import FetchRequest
 import kcore
 from kcore._native.fetch_codec import FetchPartition, parse_fetch
 from kcore._native.fetch_reader import FetchReader, Watchers
-from kcore._native.replica import Replica
+from kcore._native.replica import Replica, TopicCounters
 
 VERSION = 11
 BATCH = bytes(kcore.encode([b"value"], timestamps=[0]))
@@ -31,7 +31,7 @@ class World:
         self.watchers = Watchers()
         self.replicas: dict[Any, Replica] = {}
         self.watchers.attach(
-            self.replicas, {}, Counters(), lambda metrics, version, replica, error: OUT_OF_RANGE
+            self.replicas, {}, object(), lambda metrics, version, replica, error: OUT_OF_RANGE
         )
         for topic in TOPICS:
             for index in INDEXES:
@@ -41,7 +41,7 @@ class World:
         replica = Replica()
         replica.log = kcore.Log.open(f"/{topic}-{index}-{id(replica)}", ops=kcore.MemoryOps())
         replica.key = (topic.encode(), index)
-        replica.counters = Counters()
+        replica.counters = TopicCounters()
         replica.high_watermark = replica.last_stable_offset = 0
         self.replicas[topic, index] = replica
 
@@ -59,13 +59,6 @@ class World:
         if replica is not None:
             replica.deleted = True
             self.watchers.wake(replica.key)
-
-
-class Counters:
-    fetch_requests = bytes_out = 0
-
-    def topic(self, name: str) -> Counters:
-        return self
 
 
 class Model:
@@ -118,12 +111,16 @@ def answered(parts: Any) -> list[tuple[Any, ...]]:
     ]  # fmt: skip
 
 
-def begin(
-    reader: FetchReader, world: World, max_bytes: int = 1 << 20, min_bytes: int = 1 << 30
-) -> None:
-    asked = FetchRequest(max_bytes=max_bytes, min_bytes=min_bytes)
+def try_answer(
+    reader: FetchReader,
+    world: World,
+    max_bytes: int = 1 << 20,
+    min_bytes: int = 1 << 30,
+    max_wait_ms: int = 1,
+) -> Any:
+    asked = FetchRequest(max_bytes=max_bytes, min_bytes=min_bytes, max_wait_ms=max_wait_ms)
     request = parse_fetch(messages.encode_request(apis.FETCH, VERSION, asked), 0, VERSION)
-    reader.begin(request, VERSION, 1 << 20, world.watchers)
+    return reader.try_answer(request, VERSION, 7, 1 << 20, world.watchers)
 
 
 def asked(topic: str, index: int, offset: int, max_bytes: int = 1 << 20) -> Any:
@@ -182,15 +179,14 @@ def test_lockstep(seed: int) -> None:
         reader.merge(*ask(world, model, rng))
         max_bytes = rng.choice((1, 150, 1 << 20))
         reader.incremental = number > 0
-        begin(reader, world, max_bytes)
-        reader.run()
-        if rng.randrange(3) == 0:
-            reader.watch()  # as if it had waited for something
+        parts = try_answer(reader, world, max_bytes, max_wait_ms=rng.randrange(2))
+        if parts is None:
+            reader.watch()
             for _ in range(rng.randrange(3)):
                 disturb(world, rng)
                 reader.has_enough()
             reader.run()
-        parts = reader.answer(7)
+            parts = reader.answer(7)
         assert answered(parts) == model.fetch(max_bytes, number > 0), number
     reader.close()
     assert len(world.watchers) == 0
@@ -201,16 +197,13 @@ def test_quiet_partitions_are_not_looked_at() -> None:
     reader = FetchReader(1)
     reader.merge([asked(topic, index, 0) for topic in TOPICS for index in INDEXES], [])
     for _ in range(3):
-        begin(reader, world)
-        reader.run()
-        reader.answer(7)
+        try_answer(reader, world, max_wait_ms=0)
         reader.incremental = True
     assert len(world.watchers) == 6  # each waits for its next change
     counted = world.replicas["a", 1].counters
+    assert counted is not None
     before = counted.fetch_requests
-    begin(reader, world)
-    reader.run()
-    assert answered(reader.answer(7)) == []
+    assert answered(try_answer(reader, world, max_wait_ms=0)) == []
     assert counted.fetch_requests == before
 
 
@@ -219,8 +212,7 @@ def test_a_wait_costs_what_changed() -> None:
     reader = FetchReader()
     reader.merge([asked(topic, index, 0) for topic in TOPICS for index in INDEXES], [])
     size = len(BATCH)
-    begin(reader, world, min_bytes=3 * size)
-    reader.run()
+    assert try_answer(reader, world, min_bytes=3 * size) is None
     reader.watch()
     reader.parked = waits = object()
     for count, (topic, index) in enumerate((("a", 0), ("b", 2), ("a", 0)), 1):
@@ -242,8 +234,7 @@ def test_who_has_waited_longest_is_woken_first() -> None:
     readers = [FetchReader(1) for _ in range(3)]
     for number, reader in enumerate(readers):
         reader.merge([asked("a", 0, 0)], [])
-        begin(reader, world)
-        reader.run()
+        assert try_answer(reader, world) is None
         reader.watch()
         reader.parked = number
     readers[1].settle(1)

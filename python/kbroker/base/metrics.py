@@ -7,38 +7,10 @@ as Prometheus would: `broker/metrics_http.py` reads these objects when it is scr
 from __future__ import annotations
 
 from kcore._native.connection import SocketCounters
+from kcore._native.replica import TopicCounters
 from kcore._native.request import LATENCY_BUCKETS, RequestMetrics
 
-__all__ = ["LATENCY_BUCKETS", "BrokerMetrics", "RequestMetrics", "SocketCounters", "TopicMetrics"]
-
-
-class TopicMetrics:
-    """What one topic took in and gave out since this broker started."""
-
-    __slots__ = (
-        "bytes_in",
-        "bytes_out",
-        "bytes_rejected",
-        "failed_fetch_requests",
-        "failed_produce_requests",
-        "fetch_requests",
-        "messages_in",
-        "produce_requests",
-    )
-
-    def __init__(self) -> None:
-        self.messages_in = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.bytes_rejected = 0
-        self.produce_requests = 0
-        self.fetch_requests = 0
-        self.failed_produce_requests = 0
-        self.failed_fetch_requests = 0
-
-    def add(self, other: TopicMetrics) -> None:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+__all__ = ["LATENCY_BUCKETS", "BrokerMetrics", "RequestMetrics", "SocketCounters", "TopicCounters"]
 
 
 class BrokerMetrics:
@@ -60,8 +32,8 @@ class BrokerMetrics:
     )
 
     def __init__(self) -> None:
-        self._topics: dict[str, TopicMetrics] = {}
-        self._retired = TopicMetrics()  # deleted topics: the broker's totals must not go back
+        self._topics: dict[str, TopicCounters] = {}
+        self._retired = TopicCounters()  # deleted topics: the broker's totals must not go back
         self._requests: dict[int, RequestMetrics] = {}
         self.client_software: dict[tuple[str, str], int] = {}
         self.connections_open = 0
@@ -73,11 +45,11 @@ class BrokerMetrics:
         self.reads_paused = 0
         self.sockets = SocketCounters()
 
-    def topic(self, name: str) -> TopicMetrics:
+    def topic(self, name: str) -> TopicCounters:
         """Call this for topics that exist only, or a client could fill the table with names."""
         found = self._topics.get(name)
         if found is None:
-            found = self._topics[name] = TopicMetrics()
+            found = self._topics[name] = TopicCounters()
         return found
 
     def drop_topic(self, name: str) -> None:
@@ -91,15 +63,15 @@ class BrokerMetrics:
             found = self._requests[api_key] = RequestMetrics()
         return found
 
-    def topics(self) -> dict[str, TopicMetrics]:
+    def topics(self) -> dict[str, TopicCounters]:
         return dict(self._topics)
 
     def requests(self) -> dict[int, RequestMetrics]:
         return dict(self._requests)
 
-    def totals(self) -> TopicMetrics:
+    def totals(self) -> TopicCounters:
         """The broker's own row: every topic there is and was."""
-        sum_of_all = TopicMetrics()
+        sum_of_all = TopicCounters()
         sum_of_all.add(self._retired)
         for metrics in self._topics.values():
             sum_of_all.add(metrics)

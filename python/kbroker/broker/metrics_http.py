@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from kbroker.base import limits
 from kbroker.base.config import ConfigError, Endpoint
 from kbroker.base.listeners import split_host_port
-from kbroker.base.metrics import TopicMetrics
+from kbroker.base.metrics import TopicCounters
 from kbroker.broker.metrics_groups import group_families
 from kbroker.broker.upkeep_metrics import upkeep_families
 from kbroker.wire import apis
@@ -170,7 +170,7 @@ def _topic_families(services: Services) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily
 
     # An empty label is no label: the broker's own row, as Kafka has it beside the topics'.
-    rows: list[tuple[str, TopicMetrics]] = [("", services.metrics.totals())]
+    rows: list[tuple[str, TopicCounters]] = [("", services.metrics.totals())]
     rows += sorted(services.metrics.topics().items())
     for name, attribute, text in _TOPIC_COUNTERS:
         family = CounterMetricFamily(

@@ -75,12 +75,11 @@ def handle(
         counters = partition.counters
         if counters is None:
             counters = partition.counters = services.metrics.topic(partition.topic)
-        counters.produce_requests += 1
         if not acks_valid or span is None or version < _ZSTD_FROM or partition.internal:
             refusal = _refusal(ctx, partition, span, version, acks_valid)
             if refusal is not None or span is None:
                 rows.append(refusal or ProduceResult(index, errors.INVALID_RECORD))
-                counters.failed_produce_requests += 1
+                counters.refused(0)
                 failed = True
                 continue
         outcome = partition.append_as_leader(span, now_ms=ctx.now_ms, required_acks=acks)
@@ -96,12 +95,10 @@ def handle(
         )
         rows.append(result)
         if error_code:
-            counters.failed_produce_requests += 1
-            counters.bytes_rejected += len(span)
+            counters.refused(len(span))
             failed = True
             continue
-        counters.messages_in += outcome.record_count
-        counters.bytes_in += outcome.size
+        counters.took(outcome.record_count, outcome.size)
         if acks and partition.high_watermark < outcome.next_offset:
             waiting.append((partition, outcome.next_offset, result))
     if acks == 0:

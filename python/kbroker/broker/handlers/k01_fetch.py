@@ -27,6 +27,7 @@ from kbroker.broker.context import RequestContext
 from kbroker.broker.registry import handles_raw
 from kbroker.wire import apis
 from kcore._native.fetch_codec import FetchResult, build_fetch, parse_fetch
+from kcore._native.fetch_reader import lone_reader
 from kcore._native.reading import warm
 from kcore.errors import DamagedRange, OffsetOutOfRange
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kbroker.fetch")
 
-FETCH_BYTES_MAX = 55 << 20
 READ_AHEAD_BYTES = 4 << 20
 MAX_WAIT_MS = 3_600_000  # a client that wants to wait longer may ask again
 
@@ -56,20 +56,21 @@ def handle(
     if request.replica_id >= 0:
         return _refuse_replica(ctx, request)
     services = ctx.services
-    reader, error_code = services.sessions.resolve(request, version, services.clock)
+    reader = lone_reader(request)
     if reader is None:
-        return build_fetch(version, ctx.correlation_id, 0, error_code, 0, [])
+        reader, error_code = services.sessions.resolve(request, version, services.clock)
+        if reader is None:
+            return build_fetch(version, ctx.correlation_id, 0, error_code, 0, [])
     watchers = services.purgatory.watchers
     if watchers.metrics is None:
         logs = services.logs
         watchers.attach(logs.by_name, logs.by_id, services.metrics, _failure_code)
-    reader.begin(request, version, min(FETCH_BYTES_MAX, services.config.fetch_max_bytes), watchers)
-    reader.run()
+    max_bytes = services.config.fetch_max_bytes
+    parts = reader.try_answer(request, version, ctx.correlation_id, max_bytes, watchers)
+    if parts is not None:
+        return parts
     if reader.cold:
         return _answer_from_disk(ctx, request, reader)
-    if reader.enough or request.max_wait_ms <= 0:
-        parts: list[Any] = reader.answer(ctx.correlation_id)
-        return parts
     return _answer_later(ctx, request, reader)
 
 
