@@ -1,15 +1,16 @@
 """Building record batches: from lists of bytes, from buffers with offsets, from Arrow arrays.
 
-Two passes. The first looks at every size, so that the batch is allocated once; the second writes.
-The CRC follows the writing a few KiB behind, while the bytes are in the first-level cache; large
-values are copied and summed in one pass. Between the passes no Python code can run: a list of the
-caller's stays as it was measured.
+One pass writes, into room that was guessed from a sample of the records and grows where that was
+too little (recordwrite.h). The CRC follows the writing a few KiB behind, while the bytes are in the
+first-level cache; large values are copied and summed in one pass. Meanwhile no Python code can run:
+the caller's lists stay as they are.
 """
 
 cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport INT64_MIN, int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
@@ -35,10 +36,20 @@ cdef extern from *:
     #define KCORE_BYTES_AT(o) ((const uint8_t *)PyBytes_AS_STRING(o))
     #define KCORE_BYTES_SIZE(o) PyBytes_GET_SIZE(o)
     #define KCORE_LIST_ITEMS(o) (((PyListObject *)(o))->ob_item)
+    #define KCORE_IS_INT(o) PyLong_CheckExact(o)
+    /* The memory stays as it is: given back, it would be missed (docs/nonobvious.md). */
+    #define KCORE_SHORTEN_BYTES(o, n) \
+        (Py_SET_SIZE((PyVarObject *)(o), (n)), (void)(PyBytes_AS_STRING(o)[n] = 0))
     """
     const uint8_t* KCORE_BYTES_AT(PyObject* o) nogil
     Py_ssize_t KCORE_BYTES_SIZE(PyObject* o) nogil
     PyObject** KCORE_LIST_ITEMS(object o)
+    bint KCORE_IS_INT(PyObject* o)
+    void KCORE_SHORTEN_BYTES(PyObject* o, Py_ssize_t n)
+    PyObject* kcore_new_bytes "PyBytes_FromStringAndSize"(
+        const char* p, Py_ssize_t n
+    ) except NULL
+    int _PyBytes_Resize(PyObject** o, Py_ssize_t n) except -1
 
 cdef extern from "recordwrite.h" nogil:
     enum:
@@ -48,6 +59,9 @@ cdef extern from "recordwrite.h" nogil:
         KCORE_COLUMN_LIST
         KCORE_COLUMN_32
         KCORE_COLUMN_64
+        KCORE_SPARE_BYTES
+        KCORE_NO_BYTES
+        KCORE_RARE_HEADERS
 
     ctypedef struct Column "kcore_column":
         int kind
@@ -65,6 +79,7 @@ cdef extern from "recordwrite.h" nogil:
         Column values
         const int64_t* timestamps
         int64_t base_timestamp
+        PyObject** header_lists
         const uint8_t* headers
         const int64_t* header_ends
 
@@ -75,16 +90,15 @@ cdef extern from "recordwrite.h" nogil:
     int64_t kcore_body_size(
         int64_t i, int64_t delta, int64_t key_size, int64_t value_size, int64_t headers_size
     )
-    int64_t kcore_measure(const Plan* plan)
-    int64_t kcore_headers_run(
-        PyObject** given, int64_t i, int64_t count, uint8_t* out, int64_t* size, int64_t room,
-        int64_t* ends
+    int64_t kcore_record_size(const Plan* plan, int64_t i)
+    int64_t kcore_room_guess(const Plan* plan)
+    uint8_t* kcore_put_headers(uint8_t* p, const uint8_t* end, const Plan* plan, int64_t i)
+    uint8_t* kcore_write_run(
+        const Plan* plan, int64_t* at, uint8_t* p, const uint8_t* soft, const uint8_t* end
     )
-    uint8_t* kcore_write_run(const Plan* plan, int64_t* at, uint8_t* p, int64_t room)
 
 cdef enum:
-    HEADERS_ROOM_BYTES = 512     # kept free, so that the usual header section fits
-    CRC_BEHIND_BYTES = 24 * 1024 # how far the CRC may lag: still in the first-level cache
+    CRC_BEHIND_BYTES = 6 * 1024  # how far the CRC may lag: still in the first-level cache
     NOGIL_BYTES_MIN = 128 * 1024 # about 10 us of work: now other threads gain from the GIL
 
 
@@ -121,8 +135,6 @@ def encode(
     plan.count = value_source.count
     plan.timestamps = times.each
     plan.base_timestamp = times.first
-    plan.headers = header_source.data
-    plan.header_ends = header_source.ends
     h.base_offset = base_offset
     h.leader_epoch = leader_epoch
     h.last_offset_delta = <int32_t>(plan.count - 1)
@@ -138,7 +150,7 @@ def encode(
     if append_time is not None:
         h.attributes |= ATTR_APPEND_TIME
         h.max_timestamp = append_time
-    return _build(&plan, &h, value_source, key_source, codec_id, level)
+    return _build(&plan, &h, value_source, key_source, header_source, codec_id, level)
 
 
 def rebuild(data, str codec, level=None):
@@ -164,44 +176,30 @@ def rebuild(data, str codec, level=None):
 
 # --------------------------------------------------------------------- building
 
-cdef object _build(Plan* plan, BatchHeader* h, _Source values, _Source keys, int codec_id, level):
-    """From here to the end of the second pass no Python code runs."""
-    cdef int64_t size
-    values.fill(&plan.values)
-    keys.fill(&plan.keys)
-    size = kcore_measure(plan)
-    if size < 0:  # rare: byte-like objects in a list, or wrong arguments
-        if not (values.made_plain() | keys.made_plain()):
-            raise TypeError("the values changed while they were encoded")
-        return _build(plan, h, values, keys, codec_id, level)
-    if codec_id != CODEC_NONE:
-        return _build_compressed(plan, h, size, codec_id, level)
-    _check_size(size)
-    cdef object batch = PyBytes_FromStringAndSize(NULL, BATCH_HEADER_BYTES + size)
-    cdef uint8_t* p = <uint8_t*>PyBytes_AS_STRING(batch)
-    _store_header(p, h, BATCH_HEADER_BYTES + size)
-    cdef uint32_t crc = crc32c_extend(0, p + BATCH_CRC_FROM, BATCH_HEADER_BYTES - BATCH_CRC_FROM)
-    if plan.values.kind == KCORE_COLUMN_LIST or plan.keys.kind == KCORE_COLUMN_LIST or size < NOGIL_BYTES_MIN:
-        _write_records(plan, p + BATCH_HEADER_BYTES, &crc)
-    else:
-        with nogil:
-            _write_records(plan, p + BATCH_HEADER_BYTES, &crc)
-    store_u32(p + BATCH_CRC_AT, crc)
-    return batch
-
-
-cdef object _build_compressed(Plan* plan, BatchHeader* h, int64_t size, int codec_id, level):
-    _check_size(size)
-    cdef uint8_t* section = <uint8_t*>malloc(<size_t>size)
-    cdef Pin packed
-    if section == NULL:
-        raise MemoryError()
+cdef object _build(
+    Plan* plan, BatchHeader* h, _Source values, _Source keys, _Headers headers, int codec_id, level
+):
+    cdef Output out
+    cdef int64_t status
+    values.fill(&plan.values, plan.count)
+    keys.fill(&plan.keys, plan.count)
+    headers.fill(plan)
+    out.batch = NULL
     try:
-        _write_records(plan, section, NULL)
-        packed = Pin.of(deflate(codec_id, section, size, level))
+        status = _write_all(plan, h, &out, codec_id == CODEC_NONE)
+        if status == WRITTEN:
+            if codec_id == CODEC_NONE:
+                return <object>out.batch
+            packed = Pin.of(deflate(codec_id, out.base + BATCH_HEADER_BYTES, out.size, level))
+            return _assemble(h, <const uint8_t*>packed.view.buf, packed.view.len)
     finally:
-        free(section)
-    return _assemble(h, <const uint8_t*>packed.view.buf, packed.view.len)
+        Py_XDECREF(out.batch)
+    # Rare: byte-like objects in a list, unusual headers, or wrong arguments.
+    if status == KCORE_RARE_HEADERS:
+        headers.encode()
+    elif not (values.made_plain() | keys.made_plain()):
+        raise TypeError("the values changed while they were encoded")
+    return _build(plan, h, values, keys, headers, codec_id, level)
 
 
 cdef int _check_size(int64_t size) except -1:
@@ -243,61 +241,148 @@ cdef void _store_header(uint8_t* p, const BatchHeader* h, int64_t size) noexcept
 
 # --------------------------------------------------------------------- writing
 
-cdef void _write_records(const Plan* plan, uint8_t* out, uint32_t* crc) noexcept nogil:
-    """Writes all records, as measured. `crc` (or NULL) is continued over them."""
-    cdef uint8_t* p = out
-    cdef uint8_t* summed = out  # the CRC has come this far
-    cdef int64_t i = 0
-    while i < plan.count:
-        p = kcore_write_run(plan, &i, p, CRC_BEHIND_BYTES)
-        if crc != NULL and p - summed >= CRC_BEHIND_BYTES:
-            crc[0] = crc32c_extend(crc[0], summed, <size_t>(p - summed))
-            summed = p
+cdef enum:
+    WRITTEN = 0
+    NO_ROOM = 1
+
+cdef struct Output:
+    PyObject* batch  # bytes that only we know
+    uint8_t* base    # where they lie
+    int64_t size     # of the records so far
+    int64_t room     # for the records
+    int64_t summed   # the CRC has come this far
+    int64_t index    # of the next record
+    uint32_t crc
+    bint has_crc
+
+
+cdef int64_t _write_all(Plan* plan, BatchHeader* h, Output* out, bint has_crc) except? -1:
+    """WRITTEN, or what is wrong with a record."""
+    cdef int64_t status = kcore_room_guess(plan)
+    if status < 0:
+        return status
+    _check_size(status - KCORE_SPARE_BYTES)
+    out.batch = NULL
+    _make_room(out, status)
+    out.size = out.summed = out.index = 0
+    out.has_crc = has_crc
+    _store_header(out.base, h, BATCH_HEADER_BYTES)  # how long it gets is not known yet
+    out.crc = crc32c_extend(0, out.base + BATCH_CRC_FROM, BATCH_HEADER_BYTES - BATCH_CRC_FROM)
+    while True:
+        if (
+            plan.values.kind == KCORE_COLUMN_LIST or plan.keys.kind == KCORE_COLUMN_LIST
+            or plan.header_lists != NULL or out.room < NOGIL_BYTES_MIN
+        ):
+            status = _write_records(plan, out)
         else:
-            p = _write_record(plan, i, p, &summed, crc)
-            i += 1
-    if crc != NULL:
-        crc[0] = crc32c_extend(crc[0], summed, <size_t>(p - summed))
+            with nogil:
+                status = _write_records(plan, out)
+        if status != NO_ROOM:
+            break
+        status = kcore_record_size(plan, out.index)
+        _check_size(out.size + status)
+        # What is to come is taken to be like what has been; in any case a quarter more than now.
+        status += <int64_t>(1.1 * out.size / (out.index + 1) * (plan.count - out.index))
+        _make_room(out, max(out.size + status, out.room + (out.room >> 2)) + KCORE_SPARE_BYTES)
+    if status != WRITTEN:
+        return status
+    _check_size(out.size)
+    store_i32(out.base + BATCH_LENGTH_AT,
+              <int32_t>(BATCH_HEADER_BYTES + out.size - BATCH_OVERHEAD_BYTES))
+    store_u32(out.base + BATCH_CRC_AT, out.crc)
+    if out.room - out.size > (out.size >> 2) + 2 * KCORE_SPARE_BYTES:
+        _PyBytes_Resize(&out.batch, <Py_ssize_t>(BATCH_HEADER_BYTES + out.size))
+    else:
+        KCORE_SHORTEN_BYTES(out.batch, <Py_ssize_t>(BATCH_HEADER_BYTES + out.size))
+    return WRITTEN
 
 
-cdef uint8_t* _write_record(
-    const Plan* plan, int64_t i, uint8_t* p, uint8_t** summed, uint32_t* crc
-) noexcept nogil:
-    """Any record, and not a byte behind it."""
+cdef int _make_room(Output* out, int64_t room) except -1:
+    """Room for records of so many bytes, with what is written so far."""
+    room = min(room, <int64_t>BATCH_BYTES_MAX + KCORE_SPARE_BYTES)
+    if out.batch == NULL:
+        out.batch = kcore_new_bytes(NULL, <Py_ssize_t>(BATCH_HEADER_BYTES + room))
+    else:
+        _PyBytes_Resize(&out.batch, <Py_ssize_t>(BATCH_HEADER_BYTES + room))
+    out.base = <uint8_t*>KCORE_BYTES_AT(out.batch)
+    out.room = room
+    return 0
+
+
+cdef int64_t _write_records(const Plan* plan, Output* out) noexcept nogil:
+    """Until all are WRITTEN, there is NO_ROOM for one, or one is wrong."""
+    cdef uint8_t* base = out.base + BATCH_HEADER_BYTES
+    cdef int64_t status
+    while out.index < plan.count:
+        out.size = kcore_write_run(
+            plan, &out.index, base + out.size, base + out.summed + CRC_BEHIND_BYTES,
+            base + out.room
+        ) - base
+        if out.size - out.summed >= CRC_BEHIND_BYTES:
+            _sum(out)
+        elif out.index < plan.count:
+            status = _write_record(plan, out)
+            if status != WRITTEN:
+                return status
+    _sum(out)
+    return WRITTEN
+
+
+cdef void _sum(Output* out) noexcept nogil:
+    """The CRC of what it has not seen yet."""
+    cdef const uint8_t* p = out.base + BATCH_HEADER_BYTES + out.summed
+    if out.has_crc:
+        out.crc = crc32c_extend(out.crc, p, <size_t>(out.size - out.summed))
+    out.summed = out.size
+
+
+cdef int64_t _write_record(const Plan* plan, Output* out) noexcept nogil:
+    """The next record, whatever it is, and not a byte behind it."""
     cdef const uint8_t* key = NULL
     cdef const uint8_t* value = NULL
+    cdef int64_t i = out.index
+    cdef int64_t size = kcore_record_size(plan, i)
+    if size < 0:
+        return size
+    if size > out.room - out.size:
+        return NO_ROOM
     cdef int64_t key_size = kcore_column_at(&plan.keys, plan.keys.kind, i, &key)
     cdef int64_t value_size = kcore_column_at(&plan.values, plan.values.kind, i, &value)
     cdef int64_t headers_size = kcore_headers_size(plan, i)
     cdef int64_t delta = kcore_delta(plan, i)
+    cdef int64_t behind = out.size + size
+    cdef uint8_t* p = out.base + BATCH_HEADER_BYTES + out.size
     p = write_varint(p, <int32_t>kcore_body_size(i, delta, key_size, value_size, headers_size))
     p[0] = 0  # attributes: none are defined
     p = write_varlong(p + 1, delta)
     p = write_varint(p, <int32_t>i)
     p = write_varint(p, <int32_t>key_size)
     if key_size > 0:
-        p = _put(p, key, key_size, summed, crc)
+        p = _put(p, key, key_size, out)
     p = write_varint(p, <int32_t>value_size)
     if value_size > 0:
-        p = _put(p, value, value_size, summed, crc)
+        p = _put(p, value, value_size, out)
     if plan.headers == NULL:
-        p[0] = 0
+        kcore_put_headers(p, p + 2 * KCORE_SHORT_BYTES_MAX, plan, i)  # its size is known to fit
     else:
         memcpy(p, plan.headers + plan.header_ends[i] - headers_size, <size_t>headers_size)
-    return p + headers_size
+    out.size = behind
+    out.index += 1
+    return WRITTEN
 
 
 cdef inline uint8_t* _put(
-    uint8_t* p, const uint8_t* src, int64_t size, uint8_t** summed, uint32_t* crc
+    uint8_t* p, const uint8_t* src, int64_t size, Output* out
 ) noexcept nogil:
     if size <= KCORE_SHORT_BYTES_MAX:
         kcore_copy_short(p, src, size)
-    elif size < KCORE_FUSED_BYTES_MIN or crc == NULL:
+    elif size < KCORE_FUSED_BYTES_MIN or not out.has_crc:
         memcpy(p, src, <size_t>size)
     else:
-        crc[0] = crc32c_extend(crc[0], summed[0], <size_t>(p - summed[0]))
-        crc[0] = crc32c_copy(crc[0], p, src, <size_t>size)
-        summed[0] = p + size
+        out.size = p - out.base - BATCH_HEADER_BYTES
+        _sum(out)
+        out.crc = crc32c_copy(out.crc, p, src, <size_t>size)
+        out.summed += size
     return p + size
 
 
@@ -377,7 +462,7 @@ cdef class _Source:
         self.data = Pin.of(b"" if data is None else data)
         return 0
 
-    cdef void fill(self, Column* column) noexcept:
+    cdef int fill(self, Column* column, int64_t count) except -1:
         column.kind = self.kind
         column.first = self.first
         column.items = NULL
@@ -387,6 +472,8 @@ cdef class _Source:
         column.offsets64 = NULL
         column.valid = NULL
         if self.kind == KCORE_COLUMN_LIST:
+            if len(self.items) != count:
+                raise ValueError(f"the {self.name} changed while they were encoded")
             column.items = KCORE_LIST_ITEMS(self.items)
         if self.data is not None:
             column.data = <const uint8_t*>self.data.view.buf
@@ -396,6 +483,7 @@ cdef class _Source:
             column.offsets64 = <const int64_t*>self.offsets.view.buf
         if self.valid is not None:
             column.valid = <const uint8_t*>self.valid.view.buf
+        return 0
 
     cdef bint made_plain(self) except -1:
         """Whether the list held other byte-like objects, which are bytes now; else raises."""
@@ -439,17 +527,21 @@ cdef Pin _integers(str name, given, int64_t* width):
 
 
 cdef object _longs(given):
-    """A memoryview of int64, an eighth of the cost of array("q", ...)."""
-    cdef Py_ssize_t i = 0, count = len(given)
+    """A memoryview of int64, a tenth of the cost of array("q", ...)."""
+    cdef Py_ssize_t i, count = len(given)
     cdef object room = PyBytes_FromStringAndSize(NULL, 8 * count)
     cdef int64_t* p = <int64_t*>PyBytes_AS_STRING(room)
     cdef list items = given if type(given) is list else list(given)
-    for item in items:
-        if i == count:
+    cdef PyObject* item
+    for i in range(count):
+        if i >= len(items):
             break
-        p[i] = item
-        i += 1
-    if i != count:
+        item = KCORE_LIST_ITEMS(items)[i]
+        if KCORE_IS_INT(item):  # converting it runs no code of the caller's: it may be borrowed
+            p[i] = <int64_t><object>item
+        else:
+            p[i] = items[i]
+    if len(items) != count:
         raise ValueError("the timestamps changed while they were encoded")
     return memoryview(room).cast("q")
 
@@ -494,8 +586,10 @@ cdef class _Times:
 
 @cython.final
 cdef class _Headers:
-    """The header sections of all records, encoded one after the other."""
+    """The headers of all records: as they were given, and encoded if they are not all plain."""
 
+    cdef list records
+    cdef int64_t count
     cdef uint8_t* data
     cdef int64_t* ends
     cdef int64_t size
@@ -508,32 +602,38 @@ cdef class _Headers:
     @staticmethod
     cdef _Headers of(given, int64_t count):
         cdef _Headers h = _Headers.__new__(_Headers)
-        cdef int64_t i = 0
         if given is None:
             return h
         if len(given) != count:
             raise ValueError(f"headers of {len(given)} records for {count} values")
-        h.ends = <int64_t*>malloc(<size_t>(8 * (count + 1)))
-        if h.ends == NULL:
-            raise MemoryError()
         # A list of the caller's, because other objects may run code when they are iterated.
-        cdef list records = given if type(given) is list else list(given)
-        while True:
-            if h.room - h.size < HEADERS_ROOM_BYTES:
-                h.grow(HEADERS_ROOM_BYTES)
-            i = kcore_headers_run(
-                KCORE_LIST_ITEMS(records), i, min(count, len(records)), h.data, &h.size, h.room,
-                h.ends
-            )
-            if i >= count or i >= len(records):
-                break
-            if h.room - h.size >= HEADERS_ROOM_BYTES:
-                h.add_record(records[i], i)
-                h.ends[i] = h.size
-                i += 1
-        if i != count:
-            raise ValueError("the headers changed while they were encoded")
+        h.records = given if type(given) is list else list(given)
+        h.count = count
         return h
+
+    cdef int fill(self, Plan* plan) except -1:
+        plan.headers = self.data
+        plan.header_ends = self.ends
+        plan.header_lists = NULL
+        if self.records is None or self.data != NULL:
+            return 0
+        if len(self.records) != self.count:
+            raise ValueError("the headers changed while they were encoded")
+        plan.header_lists = KCORE_LIST_ITEMS(self.records)
+        return 0
+
+    cdef int encode(self) except -1:
+        """The sections of all records, one after the other. May run the caller's code."""
+        cdef int64_t i
+        self.ends = <int64_t*>malloc(<size_t>(8 * self.count))
+        if self.ends == NULL:
+            raise MemoryError()
+        for i in range(self.count):
+            if i >= len(self.records):
+                raise ValueError("the headers changed while they were encoded")
+            self.add_record(self.records[i], i)
+            self.ends[i] = self.size
+        return 0
 
     cdef int add_record(self, one, int64_t index) except -1:
         if one is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any
 
@@ -82,6 +83,119 @@ def test_where_sizes_grow_a_byte_beside_keys_and_headers(part: int) -> None:
         headers=[r.headers for r in records], timestamps=[r.timestamp for r in records],
     )  # fmt: skip
     assert got == encode(records)
+
+
+def _sizes(shape: str, count: int) -> list[int]:
+    source = random.Random(shape)
+    if shape == "rising":
+        return [i * i // 50 for i in range(count)]
+    if shape == "falling":
+        return [(count - i) ** 2 // 50 for i in range(count)]
+    if shape == "sampled ones large":  # every third of 200 is looked at
+        return [2000 if i % 3 == 0 else 1 for i in range(count)]
+    if shape == "sampled ones small":
+        return [0 if i % 3 == 0 else 4500 for i in range(count)]
+    if shape == "a large one at the end":
+        return [3] * (count - 1) + [90_000]
+    return [source.choice([0, 1, 60, 200, 4500]) for _ in range(count)]
+
+
+@pytest.mark.parametrize("what", ["values", "keys", "headers", "buffer"])
+@pytest.mark.parametrize(
+    "shape",
+    ["rising", "falling", "sampled ones large", "sampled ones small", "a large one at the end",
+     "any"],
+)  # fmt: skip
+def test_room_that_was_guessed_wrong(shape: str, what: str) -> None:
+    """Where the sample of sizes misleads, the batch grows, or gives back what was too much."""
+    count = 200
+    parts = [bytes([i % 251]) * size for i, size in enumerate(_sizes(shape, count))]
+    records = [Record(i, 5, None, part) for i, part in enumerate(parts)]
+    given: dict[str, Any] = {"values": parts}
+    if what == "keys":
+        records = [Record(i, 5, part, None) for i, part in enumerate(parts)]
+        given = {"values": [None] * count, "keys": parts}
+    elif what == "headers":
+        records = [Record(i, 5, None, b"v" * 70, [("h", part)]) for i, part in enumerate(parts)]
+        given = {"values": [b"v" * 70] * count, "headers": [[("h", part)] for part in parts]}
+    elif what == "buffer":
+        ends = np.cumsum([0] + [len(part) for part in parts])
+        given = {"values": (b"".join(parts), ends)}
+    want = encode(records)
+    got = kcore.encode(**given, timestamps=5)
+    assert got == want
+    assert hash(got) == hash(want)
+    lz4 = kcore.encode(**given, timestamps=5, codec="lz4")
+    assert [(r.key, r.value, r.headers) for r in kcore.records(lz4)] == [
+        (r.key, r.value, list(r.headers)) for r in records
+    ]
+
+
+def test_rare_parts_behind_the_usual_ones() -> None:
+    """Found while the batch is being written, which then begins again."""
+    values: list[Any] = [b"v" * 70] * 1000
+    usual: list[Any] = [[("a", b"1"), ("b", None)], [], None] * 333 + [None]
+    for rare in (
+        {"n": b"1"},
+        [("n" * 600, b"1")],
+        [("\u00e9", b"1")],
+        [(b"n", b"")],
+        [["n", b"1"]],
+    ):
+        headers = [*usual[:-1], rare]
+        pairs = list(rare.items()) if isinstance(rare, dict) else rare
+        plain = [(n.decode() if isinstance(n, bytes) else n, v) for n, v in pairs]
+        records = [
+            Record(i, 5, None, v, h or [])
+            for i, (v, h) in enumerate(zip(values, usual, strict=True))
+        ]
+        records[-1] = Record(999, 5, None, values[-1], plain)
+        assert kcore.encode(values, headers=headers, timestamps=5) == encode(records)
+    values[998] = bytearray(b"w" * 70)
+    plain_values = [bytes(v) for v in values]
+    assert kcore.encode(values, timestamps=5) == kcore.encode(plain_values, timestamps=5)
+    values[998] = "text"
+    with pytest.raises(TypeError, match=r"values\[998\] is str"):
+        kcore.encode(values, timestamps=5)
+    with pytest.raises(TypeError, match=r"headers\[999\]: a header's value is str"):
+        kcore.encode(plain_values, headers=[*usual[:-1], [("a", "b")]], timestamps=5)
+    bounds = np.arange(1001) * 70
+    bounds[999] = 7
+    with pytest.raises(ValueError, match="must ascend"):
+        kcore.encode((bytes(70_000), bounds), timestamps=5)
+
+
+@pytest.mark.parametrize("which", ["values", "keys", "headers"])
+def test_lists_that_change_meanwhile(which: str) -> None:
+    """What the caller gives may run code: a list that is shorter afterwards is not read beyond."""
+    lists: dict[str, list[Any]] = {
+        "values": [b"v"] * 300, "keys": [b"k"] * 300, "headers": [[("h", b"")] for _ in range(300)]
+    }  # fmt: skip
+
+    class Pairs:
+        def __len__(self) -> int:
+            return 1
+
+        def __iter__(self) -> Any:
+            lists[which].clear()
+            return iter([("h", b"")])
+
+    lists["headers"][200] = Pairs()
+    with pytest.raises(ValueError, match=f"the {which} changed while they were encoded"):
+        kcore.encode(lists["values"], keys=lists["keys"], headers=lists["headers"])
+
+
+def test_timestamps_that_change_meanwhile() -> None:
+    times: list[Any] = [5] * 300
+
+    class Time:
+        def __int__(self) -> int:
+            times.clear()
+            return 5
+
+    times[200] = Time()
+    with pytest.raises(ValueError, match="the timestamps changed"):
+        kcore.encode([b"v"] * 300, timestamps=times)
 
 
 def test_a_batch_of_more_than_a_million_records() -> None:
