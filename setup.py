@@ -45,6 +45,9 @@ for pyx in sorted((ROOT / NATIVE).glob("*.pyx")):
         )
     )
 
+if not extensions:
+    sys.exit(f"{ROOT / NATIVE} has no .pyx files: this is not the whole source")
+
 setup(
     packages=[
         *find_packages(include=["kcore", "kcore.*"]),
