@@ -276,7 +276,7 @@ def damage(broker: DataBroker, offset: int) -> None:
     pos = span.position + 70
     del span
     partition.log.close()
-    file = partition.path / f"{0:020d}.log"
+    file = Path(partition.path) / f"{0:020d}.log"
     data = bytearray(file.read_bytes())
     data[pos] ^= 0xFF
     file.write_bytes(data)

@@ -198,6 +198,7 @@ def test_groups_are_counted() -> None:
         from kbroker.coord.group.schema import OffsetCommitKey, OffsetCommitValue
         from kbroker.coord.result import Record, Result
 
+        await scrape(node)  # groups are there when somebody has asked for them
         groups = node._groups
         assert groups is not None
         await groups.ensure_topic()

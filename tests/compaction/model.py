@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from kbroker.log.cleaner_round import CleanRound, Throttle
+from kbroker.log.cleaner import Throttle
+from kbroker.log.cleaner_round import CleanRound
 from kbroker.log.compaction import CleanRange, first_dirty_offset, plan_range
 from kbroker.log.config import INT64_MAX, PartitionConfig
 from kbroker.log.partition_log import PartitionLog

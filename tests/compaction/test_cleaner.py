@@ -419,7 +419,7 @@ def test_a_failed_sync_ends_appends(tmp_path: Path) -> None:
 
 
 def test_the_throttle_spreads_bytes_over_time() -> None:
-    from kbroker.log.cleaner_round import Throttle
+    from kbroker.log.cleaner import Throttle
 
     waits: list[float] = []
     throttle = Throttle(lambda: int(1000 * sum(waits)), waits.append)
@@ -433,7 +433,7 @@ def test_the_throttle_spreads_bytes_over_time() -> None:
 
 def test_an_altered_rate_ends_a_pause_and_gives_another_try(tmp_path: Path) -> None:
     from kbroker.base.config import BrokerConfig
-    from kbroker.log.cleaner_round import Throttle
+    from kbroker.log.cleaner import Throttle
 
     waits: list[float] = []
 

@@ -8,7 +8,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kbroker.log.cleaner_round import CleanRound, Throttle
+from kbroker.log.cleaner import Throttle
+from kbroker.log.cleaner_round import CleanRound
 from kbroker.log.compaction import plan_range
 from kbroker.log.config import PartitionConfig
 

@@ -13,10 +13,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
 
 
-def evict(directory: Path) -> None:
+def evict(directory: str | Path) -> None:
     """Has the kernel forget the pages of the segments in `directory`; skips the test where it
     keeps them (memory file systems, some containers)."""
-    for file in directory.glob("*.log"):
+    for file in Path(directory).glob("*.log"):
         fd = os.open(file, os.O_RDWR)
         try:
             os.fdatasync(fd)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from kbroker.base.config_types import ConfigError, Key, unknown_key
-from kbroker.base.properties import parse_properties
 
 ENV_PREFIX = "KCORE_"
 # Variables with our prefix that are not configuration: where the tools of the command line find a
@@ -43,6 +42,8 @@ def load_static(
 
 
 def _read_properties(path: str) -> dict[str, str]:
+    from kbroker.base.properties import parse_properties  # few brokers have a file
+
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()

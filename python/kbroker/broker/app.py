@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -69,6 +70,8 @@ async def _serve(config: BrokerConfig, ready_file: str | None) -> int:
     except (OSError, CoreError, ConfigError, DataDirInUse) as error:
         _say(f"kcore: cannot start: {error}")
         return EXIT_FAILED
+    gc.freeze()  # all that is there now lives as long as the broker
+    gc.enable()  # `kcore serve` has turned it off
     try:
         if ready_file is not None:
             write_ready_file(ready_file, node.bootstrap)

@@ -7,16 +7,20 @@ A change is validated as a whole, stored, and acts before its caller is answered
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from kbroker.base import errors
 from kbroker.base.broker_config import check_dynamic
 from kbroker.base.config import BrokerConfig, ConfigError, GroupConfig, TopicConfig
-from kbroker.base.config_ops import ConfigOp, apply_ops
 from kbroker.base.errors import KafkaError
 from kbroker.broker.cluster_state import ClusterState, tell
 from kbroker.meta import codec
 from kbroker.meta.image import NO_CONFIGS, TopicImage
 from kbroker.meta.topic_rules import checked_topic_config
+
+if TYPE_CHECKING:
+    from kbroker.base.config_ops import ConfigOp
+    from kbroker.base.config_types import Key
 
 Overrides = Mapping[str, str]
 Compute = Callable[[Overrides], dict[str, str]]
@@ -28,7 +32,7 @@ class ConfigChanges(ClusterState):
     ) -> None:
         def edited(overrides: Overrides) -> dict[str, str]:
             inherited = self._inherited
-            return apply_ops(
+            return _applied(
                 TopicConfig.KEYS, overrides, ops, lambda key: getattr(inherited, key.attr)
             )
 
@@ -46,7 +50,7 @@ class ConfigChanges(ClusterState):
 
         def edited(overrides: Overrides) -> dict[str, str]:
             config = self.config
-            return apply_ops(
+            return _applied(
                 BrokerConfig.KEYS, overrides, ops, lambda key: getattr(config, key.attr)
             )
 
@@ -64,7 +68,7 @@ class ConfigChanges(ClusterState):
 
         def edited(overrides: Overrides) -> dict[str, str]:
             inherited = self._group_inherited
-            return apply_ops(
+            return _applied(
                 GroupConfig.KEYS, overrides, ops, lambda key: getattr(inherited, key.attr)
             )
 
@@ -141,3 +145,14 @@ class ConfigChanges(ClusterState):
             if changed:
                 self._services.logs.configure(changed)
         tell(self.on_broker_config, config)
+
+
+def _applied(
+    keys: Mapping[str, Key[Any]],
+    overrides: Overrides,
+    ops: Sequence[ConfigOp],
+    inherited: Callable[[Key[Any]], Any],
+) -> dict[str, str]:
+    from kbroker.base.config_ops import apply_ops  # a start changes nothing
+
+    return apply_ops(keys, overrides, ops, inherited)

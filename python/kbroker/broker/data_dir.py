@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 from kcore.dir_lock import try_lock
 from kcore.files.names import LOCK_FILE
@@ -22,18 +21,18 @@ class DataDir:
 
     __slots__ = ("_fd", "path")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         """Creates the directory (for its owner only) if it is missing. Raises DataDirInUse, or
         OSError with the path in its text."""
         self.path = path
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.makedirs(path, mode=0o700, exist_ok=True)
         except FileExistsError:
             raise NotADirectoryError(
-                errno.ENOTDIR, "the data directory is a file; name another one", str(path)
+                errno.ENOTDIR, "the data directory is a file; name another one", path
             ) from None
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(path / LOCK_FILE, flags, 0o600)
+        self._fd = os.open(os.path.join(path, LOCK_FILE), flags, 0o600)
         try:
             if not try_lock(self._fd):
                 holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()

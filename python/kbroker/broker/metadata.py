@@ -12,7 +12,7 @@ records until somebody says otherwise. Producer ids go on from far above those t
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+import os
 from typing import NamedTuple
 
 from kbroker.base.config import BrokerConfig
@@ -71,8 +71,8 @@ async def open_metadata(config: BrokerConfig, *, rng: Rng) -> Metadata:
     else:
         from kbroker.meta.store.lmdb import LmdbStore  # liblmdb is not loaded for nothing
 
-        data_dir = Path(config.data_dir)
-        store = LmdbStore.open(str(data_dir / METADATA_DIR))
+        data_dir = config.data_dir
+        store = LmdbStore.open(os.path.join(data_dir, METADATA_DIR))
     try:
         cluster_id = await _settle_identity(store, data_dir, config, rng)
         topics = await TopicService.open(store, config, node_id=config.node_id, rng=rng)
@@ -83,7 +83,7 @@ async def open_metadata(config: BrokerConfig, *, rng: Rng) -> Metadata:
 
 
 async def _settle_identity(
-    store: MetadataStore, data_dir: Path | None, config: BrokerConfig, rng: Rng
+    store: MetadataStore, data_dir: str | None, config: BrokerConfig, rng: Rng
 ) -> str:
     """The cluster's id, stored wherever it was not yet."""
     node_id = config.node_id
@@ -94,7 +94,7 @@ async def _settle_identity(
         if on_disk is not None and on_disk.cluster_id not in (None, cluster_id):
             raise StoreError(
                 "the data directory belongs to another cluster than its metadata",
-                path=str(data_dir),
+                path=data_dir,
                 expected=cluster_id,
                 found=on_disk.cluster_id,
             )
@@ -109,30 +109,31 @@ async def _settle_identity(
     if data_dir is not None and (on_disk is None or on_disk.cluster_id is None):
         directory_id = (on_disk and on_disk.directory_id) or _new_id(rng)
         store_meta_properties(
-            data_dir / META_PROPERTIES, MetaProperties(cluster_id, node_id, directory_id)
+            os.path.join(data_dir, META_PROPERTIES),
+            MetaProperties(cluster_id, node_id, directory_id),
         )
     return cluster_id
 
 
-def _load_properties(data_dir: Path, node_id: int) -> MetaProperties | None:
-    path = data_dir / META_PROPERTIES
-    if not path.exists():
+def _load_properties(data_dir: str, node_id: int) -> MetaProperties | None:
+    path = os.path.join(data_dir, META_PROPERTIES)
+    if not os.path.exists(path):
         return None
     properties = load_meta_properties(path)
     if properties.node_id not in (None, node_id):
         raise StoreError(
             "the data directory belongs to another node (node.id)",
-            path=str(path),
+            path=path,
             expected=node_id,
             found=properties.node_id,
         )
     return properties
 
 
-async def _adopt(store: MetadataStore, data_dir: Path, config: BrokerConfig, rng: Rng) -> None:
+async def _adopt(store: MetadataStore, data_dir: str, config: BrokerConfig, rng: Rng) -> None:
     """Makes topics of the partition directories that are there, in a store that has none."""
     found: dict[str, dict[int, bytes | None]] = {}
-    for directory in sorted(data_dir.iterdir()):
+    for directory in sorted(os.scandir(data_dir), key=lambda entry: entry.name):
         parsed = parse_partition_dir(directory.name)
         if parsed is None or parsed.mark or parsed.topic == KRAFT_TOPIC:
             continue
@@ -178,9 +179,9 @@ def _adopted_configs(name: str, config: BrokerConfig) -> dict[str, str]:
     return {key: text for key, text in configs.items() if text is not None}
 
 
-def _topic_id_in(directory: Path) -> bytes | None:
+def _topic_id_in(directory: os.DirEntry[str]) -> bytes | None:
     try:
-        return load_partition_metadata(directory / PARTITION_METADATA).topic_id
+        return load_partition_metadata(os.path.join(directory.path, PARTITION_METADATA)).topic_id
     except FileNotFoundError:
         return None
     except CoreError as damaged:

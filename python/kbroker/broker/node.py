@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbroker.base.config import BrokerConfig
@@ -19,8 +18,6 @@ from kbroker.base.metrics import BrokerMetrics
 from kbroker.broker import registry
 from kbroker.broker.data_dir import DataDir
 from kbroker.broker.dispatch import Dispatcher
-from kbroker.broker.fetch_sessions import FetchSessionCache
-from kbroker.broker.groups import GroupService
 from kbroker.broker.metadata import Metadata, open_metadata
 from kbroker.broker.purgatory import Purgatory
 from kbroker.broker.server import Server, ServerLimits
@@ -32,6 +29,8 @@ from kbroker.meta.image import GROUP_TOPIC
 from kbroker.wire import apis
 
 if TYPE_CHECKING:
+    from kbroker.broker.fetch_sessions import FetchSessionCache
+    from kbroker.broker.groups import GroupService
     from kbroker.broker.metrics_http import MetricsServer
     from kbroker.log.partition_log import PartitionLog
 
@@ -39,6 +38,7 @@ log = logging.getLogger("kbroker.node")
 
 _NEVER_MS = 1 << 62
 _TICK_S = 1.0
+_WARM_UP_S = 0.25  # when who has waited for the start has been answered
 
 
 class Node:
@@ -64,6 +64,7 @@ class Node:
         self._metrics_server: MetricsServer | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._warm_handle: asyncio.TimerHandle | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -96,7 +97,7 @@ class Node:
 
     async def _start(self) -> None:
         if self.config.kcore_storage == "disk":
-            self._data_dir = DataDir(Path(self.config.data_dir))
+            self._data_dir = DataDir(self.config.data_dir)
         self._server.bind([(e.listener, e.host, e.port) for e in self.config.bind_endpoints])
         loop = asyncio.get_running_loop()
         purgatory = self._purgatory = Purgatory(
@@ -127,9 +128,8 @@ class Node:
             registry=table,
             logs=logs,
             topics=topics,
-            sessions=FetchSessionCache(
-                self._rng, self.config.max_incremental_fetch_session_cache_slots
-            ),
+            make_sessions=self._make_sessions,
+            make_groups=self._make_groups,
             producer_ids=metadata.producer_ids,
             node_id=self.config.node_id,
             cluster_id=metadata.cluster_id,
@@ -140,11 +140,11 @@ class Node:
         topics.on_broker_config.append(
             lambda config: self._server.reconfigure(_server_limits(config))
         )
-        groups = self._groups = GroupService(services, clock=self._clock, rng=self._rng)
-        services.groups = groups
-        groups.open()
+        if GROUP_TOPIC in topics.image.topics:
+            _ = services.groups  # loads them now, not at the first request
         self._server.start(services, Dispatcher(table, self.metrics.request))
         self._tick()
+        self._warm_handle = loop.call_later(_WARM_UP_S, self._warm_up, table)
         if self.config.metrics_listener:
             from kbroker.broker.metrics_http import MetricsServer
 
@@ -154,6 +154,24 @@ class Node:
                 allow_insecure=self.config.allow_insecure_listener,
             )
             await self._metrics_server.start()
+
+    def _make_sessions(self) -> FetchSessionCache:
+        from kbroker.broker.fetch_sessions import FetchSessionCache
+
+        return FetchSessionCache(self._rng, self.config.max_incremental_fetch_session_cache_slots)
+
+    def _make_groups(self, services: Services) -> GroupService:
+        from kbroker.broker.groups import GroupService
+
+        groups = self._groups = GroupService(services, clock=self._clock, rng=self._rng)
+        groups.open()
+        return groups
+
+    def _warm_up(self, table: registry.Registry) -> None:
+        """Has imported what a start does without and the first produce and fetch would wait for."""
+        self._warm_handle = None
+        if self._logs is not None:
+            self._logs.submit(lambda: _import_hot_path(table))
 
     @property
     def metrics_port(self) -> int | None:
@@ -176,6 +194,9 @@ class Node:
         if self._tick_handle is not None:
             self._tick_handle.cancel()
             self._tick_handle = None
+        if self._warm_handle is not None:
+            self._warm_handle.cancel()
+            self._warm_handle = None
         if self._metrics_server is not None:
             await self._metrics_server.stop()
         purgatory, self._purgatory = self._purgatory, None
@@ -200,6 +221,17 @@ class Node:
         data_dir, self._data_dir = self._data_dir, None
         if data_dir is not None:
             data_dir.close()
+
+
+def _import_hot_path(table: registry.Registry) -> None:
+    """In a pool thread, which gives way to requests."""
+    import kbroker.broker.fetch_sessions
+    import kbroker.log.partition_log  # noqa: F401
+
+    for key in (apis.PRODUCE, apis.FETCH):
+        api = table.get(key)
+        if api is not None:
+            api.loaded()
 
 
 def flexible_versions() -> bytes:

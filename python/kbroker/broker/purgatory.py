@@ -28,12 +28,15 @@ from __future__ import annotations
 import enum
 import heapq
 from collections.abc import Callable, Generator, Hashable, Iterable
+from typing import TYPE_CHECKING
 
 from kbroker.base.alarm import Alarm, Arm
 from kbroker.base.check import invariant
 from kbroker.base.clock import Clock
 from kbroker.base.limits import PARKED_MAX
-from kcore._native.fetch_reader import Watchers
+
+if TYPE_CHECKING:
+    from kcore._native.fetch_reader import Watchers
 
 _HUSKS_MAX = 1024
 
@@ -120,7 +123,7 @@ class Purgatory:
         self._alarm = Alarm(clock, arm, self.expire)
         # Dicts serve as ordered sets: who parked first goes on first.
         self._by_key: dict[Hashable, dict[ParkedOperation, None]] = {}
-        self.watchers = Watchers()
+        self.watchers: Watchers | None = None  # there from the first fetch on
         self._woken: dict[ParkedOperation, None] = {}
         self._heap: list[tuple[int, int, ParkedOperation]] = []
         self._sequence = 0
@@ -161,9 +164,10 @@ class Purgatory:
 
     def wake(self, key: Hashable) -> None:
         """Something changed at `key`. Cheap, and safe to call in the middle of an append."""
-        watching = self.watchers.wake(key)
-        if watching is not None:
-            self._wake_up(dict.fromkeys(watching))
+        if self.watchers is not None:
+            watching = self.watchers.wake(key)
+            if watching is not None:
+                self._wake_up(dict.fromkeys(watching))
         waiting = self._by_key.get(key)
         if waiting is not None:
             self._wake_up(waiting)

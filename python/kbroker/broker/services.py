@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from kbroker.base.clock import Clock
     from kbroker.base.config import BrokerConfig
     from kbroker.base.metrics import BrokerMetrics
+    from kbroker.broker.fetch_sessions import FetchSessionCache
     from kbroker.broker.groups import GroupService
     from kbroker.broker.purgatory import Purgatory
     from kbroker.broker.registry import Registry
@@ -33,24 +34,26 @@ class Services:
     `metrics`, `registry`, `node_id`, `cluster_id` and `endpoints(listener)`.
 
     `config` is swapped when a dynamic setting changes: read it through this object every time.
-    `topics` is the TopicService of `meta`, `sessions` the fetch session cache of the fetch handler:
-    both typed loosely here because the rooms that own them sit beside this one.
+    `topics` is the TopicService of `meta`, typed loosely because that room sits beside this one.
+    `groups` and `sessions` are made for whoever asks first: what they import is a tenth of a start.
     """
 
     __slots__ = (
         "_endpoints",
+        "_groups",
+        "_make_groups",
+        "_make_sessions",
+        "_sessions",
         "answers",
         "clock",
         "cluster_id",
         "config",
-        "groups",
         "logs",
         "metrics",
         "node_id",
         "producer_ids",
         "purgatory",
         "registry",
-        "sessions",
         "topics",
     )
 
@@ -64,7 +67,8 @@ class Services:
         registry: Registry,
         logs: LogManager,
         topics: Any,
-        sessions: Any,
+        make_sessions: Callable[[], FetchSessionCache],
+        make_groups: Callable[[Services], GroupService],
         producer_ids: ProducerIds,
         node_id: int,
         cluster_id: str,
@@ -77,14 +81,28 @@ class Services:
         self.registry = registry
         self.logs = logs
         self.topics = topics
-        self.sessions = sessions
         self.producer_ids = producer_ids
         self.node_id = node_id
         self.cluster_id = cluster_id
         self._endpoints = endpoints
+        self._make_sessions = make_sessions
+        self._make_groups = make_groups
+        self._sessions: FetchSessionCache | None = None
+        self._groups: GroupService | None = None
         # Encoded answers that depend on nothing but the build, by (API key, version).
         self.answers: dict[tuple[int, int], bytes] = {}
-        self.groups: GroupService  # needs the others: node.py sets it last
+
+    @property
+    def groups(self) -> GroupService:
+        if self._groups is None:
+            self._groups = self._make_groups(self)
+        return self._groups
+
+    @property
+    def sessions(self) -> FetchSessionCache:
+        if self._sessions is None:
+            self._sessions = self._make_sessions()
+        return self._sessions
 
     def endpoints(self, listener: str) -> list[BrokerEndpoint]:
         """The live brokers, as clients that came in by `listener` must be told to reach them."""

@@ -7,7 +7,6 @@ this module and `serve` do with the standard library, and the others use typer a
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from importlib import import_module
 
 # Name, what it does, the module that has `main(words) -> exit code`.
 COMMANDS = (
-    ("serve", "run a broker", ""),
+    ("serve", "run a broker", "kbroker.cli.serve"),
     ("topic", "create, list, describe, alter and delete topics", "kbroker.cli.topic"),
     ("produce", "write records: lines, JSON lines, files", "kbroker.cli.produce"),
     ("consume", "read records from anywhere in a topic, alone or as a group",
@@ -48,20 +47,6 @@ Commands that talk to a broker take --bootstrap HOST:PORT (or KCORE_BOOTSTRAP).
 "kcore COMMAND --help" says more about each.
 """
 
-SERVE_EPILOG = """\
-examples:
-  kcore serve --data-dir /var/lib/kcore --listen 127.0.0.1:19092
-  kcore serve --config server.properties -o num.partitions=3 -o flush.policy=sync
-  kcore serve --listen 127.0.0.1:0 --ready-file ready     any free port; the file tells which
-  kcore serve --dev                                       short waits, for development
-  kcore serve -o kcore.storage=memory                     nothing on disk, gone when it stops
-
-Keys are Kafka's own. The command line wins over KCORE_... variables (KCORE_NUM_PARTITIONS=3), and
-those over the file. Ctrl-C or SIGTERM stops cleanly, a second Ctrl-C at once.
-exit codes: 0 stopped, 1 could not start or stop well, 2 wrong call or configuration
-"""
-
-
 _MODULES = {name: module for name, _, module in COMMANDS if module}
 _HELP = ("-h", "--help", "help")
 
@@ -80,8 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name in ("version", "--version"):
         return _version()
-    if name == "serve":
-        return _serve(_serve_parser().parse_args(rest))
     module = _MODULES.get(name)
     if module is None:
         return _usage(f"there is no command {name!r}{_meant(name)} (kcore --help lists them)")
@@ -124,68 +107,6 @@ def _meant(name: str) -> str:
 
     close = get_close_matches(name, [known for known, _, _ in COMMANDS], n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _serve_parser() -> argparse.ArgumentParser:
-    serve = argparse.ArgumentParser(
-        prog="kcore serve",
-        description="Runs a broker until it is told to stop.",
-        epilog=SERVE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    serve.add_argument("--config", metavar="FILE", help="a Kafka server.properties file")
-    serve.add_argument("--data-dir", metavar="DIR", help="where the data is (default: kcore-data)")
-    serve.add_argument(
-        "--listen", metavar="HOST:PORT", help="address for clients (default: 127.0.0.1:9092)"
-    )
-    serve.add_argument(
-        "-o",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="sets one configuration key; may be repeated",
-    )
-    serve.add_argument(
-        "--dev",
-        action="store_true",
-        help="for development and tests: groups assign at once and notice a dead member in seconds",
-    )
-    serve.add_argument(
-        "--ready-file",
-        metavar="PATH",
-        help="gets the bootstrap address once clients can connect, and goes when the broker stops",
-    )
-    return serve
-
-
-# What waits in production for machines that come up together, a developer only waits for.
-DEV_SETTINGS = {
-    "group.initial.rebalance.delay.ms": "0",
-    "group.min.session.timeout.ms": "100",
-    "group.consumer.min.session.timeout.ms": "100",
-    "group.consumer.session.timeout.ms": "10000",
-    "group.consumer.min.heartbeat.interval.ms": "50",
-    "group.consumer.heartbeat.interval.ms": "500",
-}
-
-
-def _serve(args: argparse.Namespace) -> int:
-    overrides: dict[str, str] = dict(DEV_SETTINGS) if args.dev else {}
-    for pair in args.overrides:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            return _usage(f"-o {pair}: must be KEY=VALUE, as in -o num.partitions=3")
-        overrides[key.strip()] = value.strip()
-    if args.data_dir is not None:
-        overrides["log.dirs"] = args.data_dir
-    if args.listen is not None:
-        if "://" in args.listen:
-            return _usage(f"--listen {args.listen}: must be HOST:PORT (-o listeners= takes names)")
-        overrides["listeners"] = f"PLAINTEXT://{args.listen}"
-    from kbroker.broker.app import serve
-
-    return serve(config_file=args.config, overrides=overrides, ready_file=args.ready_file)
 
 
 def _version() -> int:

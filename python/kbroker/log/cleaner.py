@@ -20,15 +20,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from kbroker.log.cleaner_round import CleanRound, Stopped, Throttle
 from kbroker.log.compaction import CleanRange, first_dirty_offset, plan_range
 from kbroker.log.config import INT64_MAX
-from kcore import inspect
 from kcore.errors import CoreError, DamagedRange, DiskFull, StorageFailed, TooManyFiles
 
 if TYPE_CHECKING:
     from kbroker.base.clock import Clock
     from kbroker.base.config import BrokerConfig
+    from kbroker.log.cleaner_round import CleanRound
     from kbroker.log.partition_log import PartitionLog
     from kcore._native.swap import Swap
 
@@ -37,7 +36,40 @@ logger = logging.getLogger(__name__)
 # What a disk or a process runs out of comes back.
 _PASSING_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
+RATE_UNBOUNDED = 1e15
+PAUSE_MS_MAX = 1000
+
 Key = tuple[bytes, int]
+
+
+class Stopped(Exception):
+    """The log has moved on: what was done so far is dropped, and nothing is wrong."""
+
+
+class Throttle:
+    """Bytes a second over everything the cleaner reads and writes. `wait(seconds)` sleeps."""
+
+    def __init__(self, now_ms: Callable[[], int], wait: Callable[[float], object]) -> None:
+        self._now_ms = now_ms
+        self._wait = wait
+        self._free_at_ms = 0.0
+        self._lock = threading.Lock()
+        self.bytes_per_second = RATE_UNBOUNDED
+
+    def spend(self, size: int) -> None:
+        if self.bytes_per_second >= RATE_UNBOUNDED:
+            return
+        with self._lock:
+            now_ms = self._now_ms()
+            self._free_at_ms = max(self._free_at_ms, now_ms) + 1000 * size / self.bytes_per_second
+            delay_ms = self._free_at_ms - now_ms
+        # In pieces: a rate that is altered, or a broker that stops, is not slept through.
+        rate = self.bytes_per_second
+        while delay_ms >= 1 and self.bytes_per_second == rate:
+            piece_ms = min(delay_ms, PAUSE_MS_MAX)
+            if self._wait(piece_ms / 1000) is True:
+                return
+            delay_ms -= piece_ms
 
 
 class _Candidate(NamedTuple):
@@ -211,6 +243,8 @@ class LogCleaner:
     # One round
 
     def _start(self, found: _Candidate, wall_ms: int, now_ms: int) -> None:
+        from kbroker.log.cleaner_round import CleanRound  # a start, and many a broker, needs none
+
         partition, span = found
         settings = self.settings
         threads = max(1, settings.log_cleaner_threads)
@@ -363,6 +397,8 @@ def _first_timestamp(partition: PartitionLog, base_offset: int) -> int:
         span = log.read(max(base_offset, log.log_start_offset), 1)
     except DamagedRange:
         return -1
+    from kcore import inspect  # a start needs none
+
     return -1 if span is None else inspect(span, check_crc=False).max_timestamp
 
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kbroker.log.cleaner import Stopped
 from kbroker.log.compaction import CleanRange, Group, SegmentSize, plan_groups
 from kcore._native.compact import Cleaning
 from kcore._native.keymap import SLOT_BYTES, AbortedTxns, OffsetMap
@@ -25,6 +26,7 @@ from kcore.files.names import LOG_SUFFIX, make_segment_name
 from kcore.files.txn_index import AbortedTxn, encode_txn_index
 
 if TYPE_CHECKING:
+    from kbroker.log.cleaner import Throttle
     from kbroker.log.config import PartitionConfig
     from kcore import FetchSpan, Log
 
@@ -34,38 +36,6 @@ READ_BYTES_MIN = 64 * 1024
 # A first guess at the size of a record with a key. Too low costs memory that is never touched, too
 # high a second look at the keys.
 RECORD_BYTES_GUESS = 32
-RATE_UNBOUNDED = 1e15
-PAUSE_MS_MAX = 1000
-
-
-class Stopped(Exception):
-    """The log has moved on: what was done so far is dropped, and nothing is wrong."""
-
-
-class Throttle:
-    """Bytes a second over everything the cleaner reads and writes. `wait(seconds)` sleeps."""
-
-    def __init__(self, now_ms: Callable[[], int], wait: Callable[[float], object]) -> None:
-        self._now_ms = now_ms
-        self._wait = wait
-        self._free_at_ms = 0.0
-        self._lock = threading.Lock()
-        self.bytes_per_second = RATE_UNBOUNDED
-
-    def spend(self, size: int) -> None:
-        if self.bytes_per_second >= RATE_UNBOUNDED:
-            return
-        with self._lock:
-            now_ms = self._now_ms()
-            self._free_at_ms = max(self._free_at_ms, now_ms) + 1000 * size / self.bytes_per_second
-            delay_ms = self._free_at_ms - now_ms
-        # In pieces: a rate that is altered, or a broker that stops, is not slept through.
-        rate = self.bytes_per_second
-        while delay_ms >= 1 and self.bytes_per_second == rate:
-            piece_ms = min(delay_ms, PAUSE_MS_MAX)
-            if self._wait(piece_ms / 1000) is True:
-                return
-            delay_ms -= piece_ms
 
 
 def _keep_time(log: Log, swap: Swap) -> None:

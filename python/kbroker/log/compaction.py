@@ -19,8 +19,6 @@ INT32_MAX = (1 << 31) - 1
 # Each merged segment is a few renames on the loop: more than this many wait for the next round.
 GROUP_SEGMENTS_MAX = 64
 
-NOT_CLEANED = -1
-
 
 class SegmentSize(NamedTuple):
     """What grouping needs to know of a segment. Index sizes are those of the files."""

@@ -4,8 +4,8 @@ the first flush after, in whatever pool thread that runs."""
 from __future__ import annotations
 
 import errno
+import os
 import threading
-from pathlib import Path
 
 from kcore.errors import TooManyFiles
 from kcore.files.atomic import sync_dir
@@ -16,7 +16,7 @@ _WANTS_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 class DirSync:
     __slots__ = ("_lock", "_path", "_unsynced")
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
         """`path` None: in memory, where there is nothing to do."""
         self._path = path
         self._unsynced = False
@@ -40,5 +40,5 @@ class DirSync:
             except OSError as error:
                 self._unsynced = True
                 if error.errno in _WANTS_FILES:
-                    raise TooManyFiles(str(error.strerror), path=str(self._path)) from error
+                    raise TooManyFiles(str(error.strerror), path=os.fspath(self._path)) from error
                 raise

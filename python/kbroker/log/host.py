@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kbroker.log.producers import PRODUCERS_MAX
-
 if TYPE_CHECKING:
     from kbroker.log.partition_log import PartitionLog
     from kcore._native.fileops import FileOps
 
 logger = logging.getLogger(__name__)
+
+PRODUCERS_MAX = 100_000  # of a partition; the longest idle go first
+NOT_CLEANED = -1  # how far a partition is clean before its first round
 
 
 class DiskState:

@@ -14,8 +14,7 @@ from collections import deque
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from kbroker.log.cleaner import LogCleaner
-from kbroker.log.compaction import NOT_CLEANED
+from kbroker.log.host import NOT_CLEANED
 from kbroker.log.open_files import OpenFiles
 from kcore.errors import CoreError
 from kcore.files import names
@@ -25,6 +24,7 @@ from kcore.files.offset_checkpoint import store_offset_checkpoint
 if TYPE_CHECKING:
     from kbroker.base.clock import Clock
     from kbroker.base.config import BrokerConfig
+    from kbroker.log.cleaner import LogCleaner
     from kbroker.log.manager import LogManager
     from kbroker.log.partition_log import PartitionLog
 
@@ -39,6 +39,7 @@ Offsets = dict[tuple[str, int], int]
 class Housekeeping:
     __slots__ = (
         "_checkpoint_at_ms",
+        "_cleaner",
         "_clock",
         "_doom_count",
         "_doomed",
@@ -49,7 +50,6 @@ class Housekeeping:
         "_settings",
         "_stored",
         "_storing",
-        "cleaner",
         "open_files",
         "tick_ns",
     )
@@ -70,20 +70,36 @@ class Housekeeping:
         self._stored: dict[str, Offsets] = {}
         self._storing = threading.Lock()
         self.open_files = OpenFiles()
-        self.cleaner = LogCleaner(
-            settings,
-            clock,
-            partitions=manager.all,
-            post=manager.post,
-            on_swapped=self._doom,
-            on_ended=self._on_cleaned,
-            pool=manager.given_pool,
-        )
+        self._cleaner: LogCleaner | None = None
+
+    @property
+    def cleaner(self) -> LogCleaner:
+        """There from the first partition on."""
+        if self._cleaner is None:
+            from kbroker.log.cleaner import LogCleaner
+
+            manager = self._manager
+            self._cleaner = LogCleaner(
+                self._settings,
+                self._clock,
+                partitions=manager.all,
+                post=manager.post,
+                on_swapped=self._doom,
+                on_ended=self._on_cleaned,
+                pool=manager.given_pool,
+            )
+        return self._cleaner
+
+    def close(self) -> None:
+        """Blocks until no thread of the cleaner works any more."""
+        if self._cleaner is not None:
+            self._cleaner.close()
 
     def reconfigure(self, settings: BrokerConfig) -> None:
         """Intervals that run go on to their end; the next ones are the new ones."""
         self._settings = settings
-        self.cleaner.reconfigure(settings)
+        if self._cleaner is not None:
+            self._cleaner.reconfigure(settings)
 
     def tick(self, wall_ms: int) -> None:
         began_ns = perf_counter_ns()
@@ -107,7 +123,8 @@ class Housekeeping:
         if now_ms >= self._checkpoint_at_ms:
             self._checkpoint_at_ms = now_ms + self._settings.log_flush_offset_checkpoint_interval_ms
             self._manager.submit(self.store_checkpoints)
-        self.cleaner.tick(wall_ms, now_ms)
+        if self._manager.by_name:
+            self.cleaner.tick(wall_ms, now_ms)
         self.open_files.look(self._manager.all, self._manager.submit)
         self._watch_space()
 
@@ -177,7 +194,7 @@ class Housekeeping:
         with self._storing:
             for name, offsets in self._changed().items():
                 try:
-                    store_offset_checkpoint(data_dir / name, offsets)
+                    store_offset_checkpoint(os.path.join(data_dir, name), offsets)
                     self._stored[name] = offsets
                 except OSError as error:
                     # An old checkpoint is still true: it only makes the next start scan more.

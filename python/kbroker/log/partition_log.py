@@ -15,7 +15,6 @@ raise for bad input or a bad disk: they answer an `AppendOutcome`.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbroker.base import errors
@@ -65,7 +64,7 @@ class PartitionLog(Replica):
         topic_id: bytes,
         config: PartitionConfig,
         host: PartitionHost,
-        path: Path | None,
+        path: str | None,
         leader_epoch: int,
     ) -> None:
         # The engine's log, for reads and tools; appending to it directly skips every rule.
@@ -96,7 +95,7 @@ class PartitionLog(Replica):
     @classmethod
     def open(
         cls,
-        path: Path,
+        path: str,
         *,
         topic: str,
         index: int,
@@ -111,7 +110,7 @@ class PartitionLog(Replica):
     ) -> PartitionLog:
         """In memory when `host.ops` is. `fresh`: the directory was just made, and is empty."""
         log = Log.open(
-            str(path),
+            path,
             config=LogConfig(
                 **config.log_settings(), append_mode=host.append_mode, clock_ms=host.clock_ms
             ),

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kbroker.base import errors
 from kbroker.base.errors import KafkaError
+from kbroker.log.host import PRODUCERS_MAX
 from kcore.files.producer_snapshot import ProducerEntry as SnapshotEntry
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 WINDOW_BATCHES = 5  # the most requests an idempotent client keeps in flight
 SEQUENCE_MASK = (1 << 31) - 1
-PRODUCERS_MAX = 100_000  # a partition; the longest idle go first
 
 NO_OFFSET = -1
 NO_EPOCH = -1

@@ -15,13 +15,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kbroker.log.compaction import NOT_CLEANED
 from kbroker.log.epochs import LeaderEpochCache
+from kbroker.log.host import NOT_CLEANED, PRODUCERS_MAX
 from kbroker.log.markers import parse_marker
-from kbroker.log.producers import PRODUCERS_MAX, ProducerStates
+from kbroker.log.producers import ProducerStates
 from kbroker.log.txn_index import TxnIndex
 from kcore._native.batchwalk import walk_states
 from kcore.errors import DamagedRange, IndexCorrupt
@@ -58,7 +57,7 @@ class PartitionStates:
         "txns",
     )
 
-    def __init__(self, dir_path: Path | None, producers_max: int = PRODUCERS_MAX) -> None:
+    def __init__(self, dir_path: str | None, producers_max: int = PRODUCERS_MAX) -> None:
         self._dir = dir_path
         self._last_snapshot = -1
         self._epochs_unsaved = False
@@ -99,7 +98,9 @@ class PartitionStates:
             try:
                 loaded = []
                 if names.LEADER_EPOCH_CHECKPOINT in listed:
-                    loaded = load_epoch_checkpoint(self._dir / names.LEADER_EPOCH_CHECKPOINT)
+                    loaded = load_epoch_checkpoint(
+                        os.path.join(self._dir, names.LEADER_EPOCH_CHECKPOINT)
+                    )
                 entries = [(entry.leader_epoch, entry.start_offset) for entry in loaded]
                 # A power cut may leave the file out, or empty.
                 known = bool(entries) or log.next_offset == log.log_start_offset
@@ -123,7 +124,7 @@ class PartitionStates:
             try:
                 entries = load_producer_snapshot(path, next_offset=offset)
             except IndexCorrupt as error:
-                self.notes.append(f"producer snapshot {path.name} skipped: {error}")
+                self.notes.append(f"producer snapshot {os.path.basename(path)} skipped: {error}")
                 remove_if_exists(path, sync=False)
                 continue
             self.producers.restore(entries)
@@ -227,7 +228,7 @@ class PartitionStates:
     def snapshot_due(self, next_offset: int) -> bool:
         return self._dir is not None and self._last_snapshot != next_offset and next_offset > 0
 
-    def take_snapshot(self, next_offset: int) -> tuple[Path, list[ProducerEntry]] | None:
+    def take_snapshot(self, next_offset: int) -> tuple[str, list[ProducerEntry]] | None:
         """What to hand to `store_snapshot`, off the loop. None when the file is there already."""
         if not self.snapshot_due(next_offset):
             return None
@@ -275,9 +276,8 @@ class PartitionStates:
             remove_if_exists(self._file(start_offset, names.TXN_INDEX_SUFFIX), sync=False)
         self.drop_snapshots(log)
 
-    def _file(self, offset: int, suffix: str) -> Path:
-        directory = self._dir if self._dir is not None else Path()
-        return directory / names.make_segment_name(offset, suffix)
+    def _file(self, offset: int, suffix: str) -> str:
+        return os.path.join(self._dir or "", names.make_segment_name(offset, suffix))
 
     def _store_epochs(self, entries: list[tuple[int, int]]) -> None:
         if self._dir is None:
@@ -294,12 +294,12 @@ class PartitionStates:
         rows = [EpochEntry(epoch, start_offset) for epoch, start_offset in entries]
         # What a replay finds again needs no sync, nor must many partitions wait for as many.
         sync = rows[-1].start_offset > 0 if rows else True
-        path = self._dir / names.LEADER_EPOCH_CHECKPOINT
+        path = os.path.join(self._dir, names.LEADER_EPOCH_CHECKPOINT)
         write_atomic(path, encode_epoch_checkpoint(rows), sync=sync)
         self._epochs_unsaved = False
 
 
-def store_snapshot(path: Path, entries: list[ProducerEntry]) -> None:
+def store_snapshot(path: str, entries: list[ProducerEntry]) -> None:
     """A snapshot is only a shortcut (it has a CRC, and the log has everything), so nothing waits
     for the disk, and a directory that was deleted meanwhile is no error."""
     with contextlib.suppress(FileNotFoundError):

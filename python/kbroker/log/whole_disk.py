@@ -14,10 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from kcore._native.posixops import sync_filesystem
 
 if TYPE_CHECKING:
     from kbroker.log.partition_log import PartitionLog
@@ -37,7 +34,7 @@ class WholeDisk:
         self._fd = fd
 
     @classmethod
-    def open(cls, data_dir: Path) -> WholeDisk | None:
+    def open(cls, data_dir: str) -> WholeDisk | None:
         if not tells_failures():
             return None
         return cls(os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -49,6 +46,8 @@ class WholeDisk:
 
     def sync(self) -> None:
         """Blocks, without the GIL; OSError when a write has failed, whoever's it was."""
+        from kcore._native.posixops import sync_filesystem  # a start syncs nothing
+
         sync_filesystem(self._fd)
 
     def flush(self, logs: Sequence[Log]) -> str:

@@ -27,7 +27,7 @@ from kbroker.broker.context import RequestContext
 from kbroker.broker.registry import handles_raw
 from kbroker.wire import apis
 from kcore._native.fetch_codec import FetchResult, build_fetch, parse_fetch
-from kcore._native.fetch_reader import lone_reader
+from kcore._native.fetch_reader import Watchers, lone_reader
 from kcore._native.reading import warm
 from kcore.errors import DamagedRange, OffsetOutOfRange
 
@@ -62,7 +62,8 @@ def handle(
         if reader is None:
             return build_fetch(version, ctx.correlation_id, 0, error_code, 0, [])
     watchers = services.purgatory.watchers
-    if watchers.metrics is None:
+    if watchers is None:
+        watchers = services.purgatory.watchers = Watchers()
         logs = services.logs
         watchers.attach(logs.by_name, logs.by_id, services.metrics, _failure_code)
     max_bytes = services.config.fetch_max_bytes

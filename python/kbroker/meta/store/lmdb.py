@@ -19,10 +19,10 @@ revision as its mod revision, which no key of a caller could after a delete.
 from __future__ import annotations
 
 import fcntl
+import os
 import struct
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import lmdb
 
@@ -68,7 +68,7 @@ def decode_value(key: bytes, stored: bytes, *, path: str) -> KeyValue:
 class LmdbStore(MemoryStore):
     """`LmdbStore.open(directory)`; the directory is made with mode 0700 when it is not there."""
 
-    def __init__(self, path: Path, env: lmdb.Environment, owner: IO[bytes]) -> None:
+    def __init__(self, path: str, env: lmdb.Environment, owner: int) -> None:
         super().__init__()
         self._path = path
         self._env = env
@@ -76,19 +76,18 @@ class LmdbStore(MemoryStore):
 
     @classmethod
     def open(cls, directory: str, *, map_bytes: int = MAP_BYTES) -> LmdbStore:
-        path = Path(directory)
-        _make_private_directory(path)
-        owner = _take_ownership(path)
+        _make_private_directory(directory)
+        owner = _take_ownership(directory)
         try:
-            data_file = path / DATA_FILE
-            if data_file.exists() or data_file.is_symlink():
+            data_file = os.path.join(directory, DATA_FILE)
+            if os.path.lexists(data_file):
                 from kbroker.meta.store.lmdb_check import check_file  # not for a first start
 
-                check_file(data_file, remedy=remedy(path))
-            env = _open_env(path, map_bytes)
-            store = cls(path, env, owner)
+                check_file(data_file, remedy=remedy(directory))
+            env = _open_env(directory, map_bytes)
+            store = cls(directory, env, owner)
         except BaseException:
-            owner.close()
+            os.close(owner)
             raise
         try:
             store._load()
@@ -101,10 +100,10 @@ class LmdbStore(MemoryStore):
         if not self._closed:
             super().close()
             self._env.close()
-            self._owner.close()
+            os.close(self._owner)
 
     def _load(self) -> None:
-        file = str(self._path / DATA_FILE)
+        file = os.path.join(self._path, DATA_FILE)
 
         def read_all() -> list[tuple[bytes, bytes]]:
             with self._env.begin() as txn:
@@ -145,7 +144,7 @@ class LmdbStore(MemoryStore):
         map_bytes = self._env.info()["map_size"] * 2
         if map_bytes > MAP_BYTES_MAX:
             raise StoreError(
-                "the metadata store is full", path=str(self._path), found=f"{map_bytes} bytes"
+                "the metadata store is full", path=self._path, found=f"{map_bytes} bytes"
             )
         self._env.set_mapsize(map_bytes)
 
@@ -153,7 +152,7 @@ class LmdbStore(MemoryStore):
         """Runs `call`, with LMDB's errors turned into ours except the one that has a cure."""
         if self._closed:
             raise StoreClosed("the metadata store is closed")
-        path = str(self._path / DATA_FILE)
+        path = os.path.join(self._path, DATA_FILE)
         try:
             return call()
         except lmdb.MapFullError:
@@ -164,7 +163,7 @@ class LmdbStore(MemoryStore):
             raise StoreError(f"the metadata store failed: {failed}", path=path) from failed
 
 
-def remedy(directory: Path) -> str:
+def remedy(directory: str) -> str:
     """What an operator does about a damaged store; part of every such error."""
     return (
         f"move {directory} away and start again: topics are then rebuilt from the log "
@@ -174,42 +173,43 @@ def remedy(directory: Path) -> str:
 
 def _damaged(file: str, what: str) -> StoreDamaged:
     return StoreDamaged(
-        f"the metadata store is damaged: {what}; {remedy(Path(file).parent)}", path=file
+        f"the metadata store is damaged: {what}; {remedy(os.path.dirname(file))}", path=file
     )
 
 
-def _make_private_directory(path: Path) -> None:
+def _make_private_directory(path: str) -> None:
     try:
-        if path.is_symlink():
-            raise StoreError("the metadata directory is a symbolic link", path=str(path))
-        path.mkdir(mode=0o700, exist_ok=True)
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o700)
+        if os.path.islink(path):
+            raise StoreError("the metadata directory is a symbolic link", path=path)
+        if not os.path.isdir(path):
+            os.mkdir(path, mode=0o700)
+        if os.stat(path).st_mode & 0o077:
+            os.chmod(path, 0o700)
     except OSError as failed:
         raise StoreError(
-            f"cannot make the metadata directory: {failed.strerror}", path=str(path)
+            f"cannot make the metadata directory: {failed.strerror}", path=path
         ) from failed
 
 
-def _take_ownership(path: Path) -> IO[bytes]:
-    """Holds a lock for as long as the returned file is open, so at most as long as the process."""
-    lock_path = path / OWNER_FILE
+def _take_ownership(path: str) -> int:
+    """Holds a lock while the returned descriptor is open, so at most as long as the process."""
+    lock_path = os.path.join(path, OWNER_FILE)
     try:
-        owner = lock_path.open("ab")
+        owner = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as failed:
-        raise StoreError(f"cannot open: {failed.strerror}", path=str(lock_path)) from failed
+        raise StoreError(f"cannot open: {failed.strerror}", path=lock_path) from failed
     try:
         fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        owner.close()
-        raise StoreInUse("another broker uses this metadata store", path=str(path)) from None
+        os.close(owner)
+        raise StoreInUse("another broker uses this metadata store", path=path) from None
     return owner
 
 
-def _open_env(path: Path, map_bytes: int) -> lmdb.Environment:
+def _open_env(path: str, map_bytes: int) -> lmdb.Environment:
     try:
         return lmdb.open(
-            str(path),
+            path,
             map_size=map_bytes,
             mode=0o600,
             writemap=False,
@@ -220,4 +220,4 @@ def _open_env(path: Path, map_bytes: int) -> lmdb.Environment:
             max_dbs=0,
         )
     except lmdb.Error as failed:
-        raise _damaged(str(path / DATA_FILE), str(failed)) from failed
+        raise _damaged(os.path.join(path, DATA_FILE), str(failed)) from failed

@@ -15,9 +15,9 @@ nodes. Node: size or child page number low, high and flags u16 each, key size u1
 
 from __future__ import annotations
 
+import os
 import struct
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from kbroker.meta.store.base import StoreDamaged
@@ -62,14 +62,15 @@ class _Meta(NamedTuple):
     txn_id: int
 
 
-def check_file(path: Path, *, remedy: str) -> None:
+def check_file(path: str, *, remedy: str) -> None:
     """StoreDamaged, saying what is wrong and `remedy`, unless LMDB can use the file safely."""
-    if path.is_symlink() or not path.is_file():
-        raise StoreDamaged(f"the metadata store is not a plain file; {remedy}", path=str(path))
-    data = path.read_bytes()
+    if os.path.islink(path) or not os.path.isfile(path):
+        raise StoreDamaged(f"the metadata store is not a plain file; {remedy}", path=path)
+    with open(path, "rb") as file:
+        data = file.read()
     # A crash between making the file and its first write leaves it empty: LMDB starts it afresh.
     if data:
-        _Checker(data, str(path), remedy).run()
+        _Checker(data, path, remedy).run()
 
 
 class _Checker:
