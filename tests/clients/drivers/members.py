@@ -295,8 +295,9 @@ class AiokafkaMember(Member):
                     member.on_assigned(assigned)
 
             async def on_partitions_revoked(self, revoked: Any) -> None:
+                # Also when it was thrown out: then it has forgotten its generation before.
                 async with member._lock:
-                    member.on_gone("revoked", revoked)
+                    member.on_gone("revoked" if member.generation >= 0 else "lost", revoked)
 
         self._consumer = consumer = AIOKafkaConsumer(
             bootstrap_servers=self.bootstrap,
