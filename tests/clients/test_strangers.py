@@ -1,7 +1,8 @@
 """Programs that were written for Apache Kafka, run against this broker as their users run them.
 
 Goal: nothing of them is adapted. Method: each has an environment of its own (`ci/peers.py`), in
-which a driver uses it: a terminal UI by its keys, a stream processor as an application would.
+which a driver uses it: a terminal UI by its keys, a stream processor as an application would. A
+client of another language is used by a program in that language.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from ci.peers import PYTHON_PEERS, python_peer
+from ci.peers import NODE_PEERS, PYTHON_PEERS, node_peer, python_peer
 from tests.clients.driven import DrivenClient, Sent
 from tests.clients.served import Broker
 from tests.support.recent import RECENT_MS
@@ -35,9 +36,16 @@ def run_stranger(
     if python is None:
         pytest.skip(f"{name} {PYTHON_PEERS[name]} is not installed (run python -m ci.peers)")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return run_driver(str(python), driver, arguments, {**environment, "HOME": str(home)})
+
+
+def run_driver(
+    program: str, driver: str, arguments: Sequence[str], environment: Mapping[str, str]
+) -> Any:
+    """The last line that the driver printed, which is JSON."""
     done = subprocess.run(
-        [str(python), str(DRIVERS / driver), *arguments],
-        env={**environment, "HOME": str(home)},
+        [program, str(DRIVERS / driver), *arguments],
+        env=environment,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{driver}: {done.stdout}{done.stderr}"
@@ -82,3 +90,34 @@ def test_quix_streams(broker: Broker, topic_name: str, clients: Clients, tmp_pat
     assert len(changelogs) == 2
     for name in changelogs:
         assert client.call("describe_config", topic=name)["cleanup.policy"] == "compact"
+
+
+def test_kafkajs(broker: Broker, topic_name: str) -> None:
+    """Node.js's client: every acks, gzip, idempotence, a group of two, its offsets, the admin's
+    calls; and what is not there it can say."""
+    modules = node_peer("kafkajs")
+    if modules is None:
+        pytest.skip(f"there is no node, or no kafkajs {NODE_PEERS['kafkajs']} (python -m ci.peers)")
+    saw = run_driver(
+        "node",
+        "kafkajs_app.js",
+        [broker.bootstrap, topic_name, str(RECENT_MS)],
+        {**os.environ, "NODE_PATH": str(modules)},
+    )
+    # Seven rounds of two records for each of three partitions, and a late one.
+    assert saw == {
+        "created": True,
+        "createdAgain": False,
+        "read": {"count": 42, "wrong": [], "sizes": [1, 2]},
+        "late": ["late"],
+        "listed": [{"groupId": f"{topic_name}-readers", "protocolType": "consumer"}],
+        "group": ["Empty", 0],
+        "committed": 43,
+        "byTime": ["2", "2", "2"],
+        "low": ["5", "0", "0", "0"],
+        "retention": ["86400000"],
+        "acls": "KafkaJSProtocolError: Security features are disabled",
+        "transaction": "KafkaJSProtocolError: Transactional Id authorization failed",
+        "login": "KafkaJSProtocolError: Request is not valid given the current SASL state",
+        "left": False,
+    }
