@@ -60,14 +60,11 @@ def _largest_of_all(log: Log) -> TimestampOffset | None:
 
 def _batches_reaching(log: Log, ms: int, bound: int) -> Iterator[FetchSpan]:
     """Spans of the single batches whose largest timestamp is at least `ms`, in order."""
-    for segment in log.segment_list():
-        if segment.next_offset <= log.log_start_offset:
-            continue
-        if segment.base_offset >= bound:
-            return
-        start = log.time_start(segment, ms)
-        offset = max(start, log.log_start_offset, segment.base_offset)
-        while start >= 0 and offset < min(segment.next_offset, bound):
+    offset = log.log_start_offset
+    while offset < bound and (found := log.time_start(ms, offset)) is not None:
+        start, end = found
+        offset = max(start, offset)
+        while offset < min(end, bound):
             try:
                 span = log.read(offset, 0)
             except DamagedRange as error:
@@ -79,8 +76,9 @@ def _batches_reaching(log: Log, ms: int, bound: int) -> Iterator[FetchSpan]:
                     return
                 offset = log.log_start_offset
                 continue
-            if span is None or span.base_offset >= segment.next_offset:
+            if span is None or span.base_offset >= end:
                 break
             if inspect(span, check_crc=False).max_timestamp >= ms:
                 yield span
             offset = span.next_offset
+        offset = max(offset, end)

@@ -58,3 +58,4 @@ cdef class Log:
                               int64_t max_timestamp)
     cdef bint _must_roll(self, int64_t size, int64_t last_offset, int64_t max_timestamp) except -1
     cdef int64_t _segment_at(self, int64_t offset) noexcept
+    cdef int64_t _time_start(self, int64_t i, int64_t ms) except -1

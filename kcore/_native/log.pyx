@@ -492,35 +492,45 @@ cdef class Log:
         return times.largest(self)
 
     def segment_list(self):
-        """For `times`: the segment objects themselves."""
+        """The segment objects themselves."""
         return list(self._segments)
 
-    def time_start(self, Segment segment, int64_t ms):
-        """For `times`: an offset of `segment` before which all records are older than `ms`, or -1
-        when all of its records are. Repairs a time index that does not fit its batches."""
-        cdef int64_t found = 0, offset = 0
-        cdef BatchHeader h
+    def time_start(self, int64_t ms, int64_t offset):
+        """For `times`: where records that are not older than `ms` may be at or after `offset`, as
+        (start, end) offsets in the first segment that has any in its whole; None if none has. A
+        segment may begin before `offset`. Repairs a time index that does not fit its batches."""
+        cdef Segment segment
+        cdef int64_t i
         self._enter()
         try:
-            if segment not in self._segments:
-                return -1       # another thread removed it since the caller listed the segments
-            self._ensure_times(segment)
-            if segment.max_timestamp < ms:
-                return -1
-            try:
-                segment.load_indexes(False)
-                if not segment.time_index.floor(ms, &found, &offset):
-                    return segment.base_offset
-                if segment.find(offset, &h) < segment.size and h.max_timestamp == found:
-                    return offset
-            except (Inconsistent, IndexCorrupt):
-                pass
-            self._examine(self._segments.index(segment))
-            return segment.base_offset
+            i = self._segment_at(offset)
+            while i < len(self._segments):
+                segment = self._segments[i]
+                if not segment.times_known:
+                    self._ensure_times(segment)
+                if segment.max_timestamp >= ms and segment.next_offset > offset:
+                    return self._time_start(i, ms), segment.next_offset
+                i += 1
+            return None
         except OSError as error:
             raise _disk_error(error) from error
         finally:
             self._leave()
+
+    cdef int64_t _time_start(self, int64_t i, int64_t ms) except -1:
+        cdef int64_t found = 0, offset = 0
+        cdef BatchHeader h
+        cdef Segment segment = self._segments[i]
+        try:
+            segment.load_indexes(False)
+            if not segment.time_index.floor(ms, &found, &offset):
+                return segment.base_offset
+            if segment.find(offset, &h) < segment.size and h.max_timestamp == found:
+                return offset
+        except (Inconsistent, IndexCorrupt):
+            pass
+        self._examine(i)
+        return segment.base_offset
 
     def _ensure_times(self, Segment segment):
         if not segment.times_known:

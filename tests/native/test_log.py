@@ -352,6 +352,16 @@ def test_finds_records_by_time(make: Any) -> None:
     assert log.max_timestamp_offset() == (480, 23)
 
 
+def test_a_time_that_only_records_before_the_start_have(make: Any) -> None:
+    """Their batch is the last one: the search ends behind it."""
+    log = make()
+    log.append(batch(3, timestamp=100, step_ms=-10))
+    log.truncate_prefix(2)
+    assert log.offset_for_timestamp(85) is None
+    assert log.offset_for_timestamp(80) == (80, 2)
+    assert log.max_timestamp_offset() == (80, 2)
+
+
 def test_a_full_disk_fails_that_append_and_nothing_else(tmp_path: Path) -> None:
     ops = MemoryOps(capacity_bytes=300_000)
     log = Log.open("/m", ops=ops, segment_bytes=1 << 20)
