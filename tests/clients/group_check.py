@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from tests.clients.group_members import Group, Member
+from tests.clients.group_members import CONSUMER_KINDS, Group, Member
 
 OFFSETS_TOPIC = "__consumer_offsets"
 READ_S = 60.0
@@ -56,9 +56,14 @@ def ownerships(member: Member) -> Iterator[Ownership]:
         yield Ownership(partition, start, until, first, generation, end, member.name)
 
 
-def check_nothing_is_owned_twice(group: Group) -> int:
+def check_nothing_is_owned_twice(group: Group, *, kills: bool = False) -> int:
     """Who comes next to a partition comes later and in a later generation. Returns how often one
-    came after another."""
+    came after another.
+
+    `kills`: the broker was killed. A member of the new protocol that loses its connection while its
+    callback takes a partition over says, once it is connected again, that it does not own it yet
+    (Java's client 4.3). So it goes to the next epoch without having been asked to give it up, and
+    somebody else is given the partition while the callback still runs; Kafka does the same."""
     taken = sorted(
         (o for member in group.members for o in ownerships(member)),
         key=lambda o: (o.partition, o.start),
@@ -70,6 +75,8 @@ def check_nothing_is_owned_twice(group: Group) -> int:
         count += 1
         # The same member may get back what it gave up to join again: a classic one in a group of
         # the new protocol does so in one epoch.
+        if kills and goes_on_in_the_next_epoch(before, after):
+            continue
         if before.member != after.member:
             is_later = before.last_generation < after.first_generation
             assert is_later, f"one generation: {before}, {after}"
@@ -77,6 +84,14 @@ def check_nothing_is_owned_twice(group: Group) -> int:
         if before.ended_by != "lost":
             assert before.end <= after.start, f"at one time: {before}, {after}"
     return count
+
+
+def goes_on_in_the_next_epoch(before: Ownership, after: Ownership) -> bool:
+    is_of_new_protocol = any(f"/{kind}-" in before.member for kind in CONSUMER_KINDS)
+    return (
+        is_of_new_protocol
+        and before.first_generation < after.first_generation <= before.last_generation
+    )
 
 
 def check_acknowledged_commits_go_forward(group: Group) -> None:

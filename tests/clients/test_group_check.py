@@ -16,10 +16,11 @@ from tests.clients.group_members import Group, Hosts, Member
 Told = tuple[float, str, int, list[Any]]  # at, event, generation, partitions or offsets
 
 
-def group_of(*histories: list[Told]) -> Group:
+def group_of(*histories: list[Told], kind: str = "confluent") -> Group:
     group = Group(cast(Hosts, None), "g", "t", 2)
     for history in histories:
-        member = Member(f"m{len(group.members)}", "confluent", None, cast(DrivenClient, None))
+        name = f"g/{kind}-{len(group.members)}"
+        member = Member(name, kind, None, cast(DrivenClient, None))
         for at, name, generation, values in history:
             event = {"event": name, "at": at, "generation": generation}
             key = "offsets" if name == "committed" else "partitions"
@@ -39,6 +40,20 @@ def test_two_owners_in_one_generation() -> None:
     with pytest.raises(AssertionError, match="one generation"):
         check_nothing_is_owned_twice(group_of(first, [(6, "assigned", 3, [0])]))
     assert check_nothing_is_owned_twice(group_of([*first, (6, "assigned", 3, [0])])) == 1
+
+
+def test_a_callback_that_runs_on_while_the_broker_is_killed() -> None:
+    """Only with the new protocol, only then, and never for two in the epoch in which one began."""
+    first: list[Told] = [(1, "assigned", 3, [0]), (7, "revoked", 4, [0])]
+    second: list[Told] = [(6, "assigned", 4, [0])]
+    assert check_nothing_is_owned_twice(group_of(first, second, kind="java-consumer"), kills=True)
+    for group, kills in (
+        (group_of(first, second, kind="java-consumer"), False),
+        (group_of(first, second, kind="java"), True),
+        (group_of(first, [(6, "assigned", 3, [0])], kind="java-consumer"), True),
+    ):
+        with pytest.raises(AssertionError, match="one generation"):
+            check_nothing_is_owned_twice(group, kills=kills)
 
 
 def test_two_owners_at_one_time() -> None:

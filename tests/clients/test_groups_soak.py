@@ -61,8 +61,9 @@ NewBroker = Callable[..., Broker]
 
 
 class Soak:
-    def __init__(self, hosts: Hosts, session_ms: int) -> None:
+    def __init__(self, hosts: Hosts, session_ms: int, kills: bool) -> None:
         self.rng = random.Random(SEED)
+        self.kills = kills
         self.hosts = hosts
         self.session_ms = session_ms
         # The Java client asks again when a broker that came back is still loading.
@@ -156,7 +157,7 @@ class Soak:
             # A member that the broker threw out because the machine stood still must have heard of
             # it before it is judged; with the lock held nobody tells anything in between.
             self.wait_settled(name)
-            handed_over = check_nothing_is_owned_twice(group)
+            handed_over = check_nothing_is_owned_twice(group, kills=self.kills)
         assert handed_over >= PARTITIONS, "members did come and go"
         check_acknowledged_commits_go_forward(group)
         in_log = commits_in_the_log(self.hosts.bootstrap, name, TOPIC)
@@ -178,7 +179,7 @@ def test_members_come_and_go(kills: bool, new_broker: NewBroker, tmp_path: Path)
     with Hosts(broker.bootstrap) as hosts:
         producer = hosts.shared("confluent")
         producer.call("create_topic", topic=TOPIC, partitions=PARTITIONS, config={})
-        soak = Soak(hosts, 2 * DOOMED_SESSION_MS if kills else SESSION_MS)
+        soak = Soak(hosts, 2 * DOOMED_SESSION_MS if kills else SESSION_MS, kills)
         soak.start()
         producer.ask(
             "flow", topic=TOPIC, partitions=PARTITIONS, rate=RATE, stop_file=str(stop_file)
