@@ -292,6 +292,7 @@ cdef int64_t _write_all(Plan* plan, BatchHeader* h, Output* out, bint has_crc) e
     store_u32(out.base + BATCH_CRC_AT, out.crc)
     if out.room - out.size > (out.size >> 2) + 2 * KCORE_SPARE_BYTES:
         _PyBytes_Resize(&out.batch, <Py_ssize_t>(BATCH_HEADER_BYTES + out.size))
+        out.base = <uint8_t*>KCORE_BYTES_AT(out.batch)
     else:
         KCORE_SHORTEN_BYTES(out.batch, <Py_ssize_t>(BATCH_HEADER_BYTES + out.size))
     return WRITTEN

@@ -43,15 +43,16 @@ KCORE_INLINE const uint8_t *kcore_quick_number(const uint8_t *p, uint32_t *value
         *value = v;
         return p + 1;
     }
-    uint32_t next = p[1];
-    v = (v & 0x7f) | (next & 0x7f) << 7;
+    const uint32_t next = p[1];
+    v += next << 7; /* too much by the marks that another byte follows */
     if (next < 0x80) {
-        *value = v;
+        *value = v - 0x80;
         return p + 2;
     }
     if (p[2] >= 0x80)
         return NULL;
-    *value = v | (uint32_t)p[2] << 14;
+    v -= 0x80 + (0x80 << 7);
+    *value = v + ((uint32_t)p[2] << 14);
     return p + 3;
 }
 
@@ -135,36 +136,75 @@ KCORE_INLINE int kcore_headers_fit(const kcore_record *r) {
     return p == stop;
 }
 
+/* Whether the headers from their count at p on end the record, and are as above. */
+KCORE_INLINE int kcore_headers_quick(const uint8_t *p, const uint8_t *stop) {
+    const uint32_t count = *p++;
+    if (count == 0)
+        return p == stop;
+    if (count & 0x81 || (ptrdiff_t)(count >> 1) > (stop - p) / HEADER_BYTES_MIN)
+        return 0;
+    const kcore_record r = {.headers = p, .end = stop, .header_count = (int32_t)(count >> 1)};
+    return kcore_headers_fit(&r);
+}
+
+/* A number that is no size or offset when it is odd, that is negative: then it is above any bound. */
+KCORE_INLINE uint32_t kcore_even_half(uint32_t v) { return v >> 1 | v << 31; }
+
 /* Writes records to the columns, up to `count` or the first that is not quick or not within the
  * batch (`offset_delta_max`), and returns how many. Bounds are distances from `base`. Timestamps
- * are `timestamp` plus the record's delta, or `timestamp` alone. */
+ * are `timestamp` plus the record's delta, or `timestamp` alone. The same steps as
+ * kcore_record_quick's, but each column is written as soon as it is known: a record that turns out
+ * not to be quick leaves numbers behind, which the next to be written replaces. */
 static inline int32_t kcore_fill_run(const uint8_t **at, const uint8_t *end, const uint8_t *base,
                                      int32_t count, int64_t base_offset, int32_t offset_delta_max,
                                      int64_t timestamp, int with_delta, kcore_fill *to) {
-    const uint8_t *p = *at, *next;
+    const uint8_t *start = *at, *p;
     const uint64_t delta_mask = with_delta ? ~(uint64_t)0 : 0;
-    kcore_fill fill = *to;
-    kcore_record r;
-    int32_t i;
+    const kcore_fill fill = *to;
+    int64_t i;
     for (i = 0; i < count; i++) {
-        next = kcore_record_quick(p, end, &r);
-        if (next == NULL || r.offset_delta > offset_delta_max ||
-            (r.header_count && !kcore_headers_fit(&r)))
+        uint32_t v;
+        if (end - start < 32 || (p = kcore_quick_number(start, &v)) == NULL || v & 1 ||
+            (ptrdiff_t)(v >> 1) > end - p)
             break;
-        p = next;
-        *fill.offsets++ = base_offset + r.offset_delta;
-        *fill.timestamps++ =
-            (int64_t)((uint64_t)timestamp + ((uint64_t)r.timestamp_delta & delta_mask));
-        fill.keys[0] = r.key_size < 0 ? -1 : r.key - base;
-        fill.keys[1] = r.key_size < 0 ? -1 : r.key - base + r.key_size;
-        fill.values[0] = r.value_size < 0 ? -1 : r.value - base;
-        fill.values[1] = r.value_size < 0 ? -1 : r.value - base + r.value_size;
-        fill.keys += 2;
-        fill.values += 2;
+        const uint8_t *stop = p + (v >> 1);
+        if ((p = kcore_quick_number(p + 1, &v)) == NULL)
+            break;
+        const uint64_t delta = (uint64_t)(int32_t)((v >> 1) ^ (0u - (v & 1)));
+        fill.timestamps[i] = (int64_t)((uint64_t)timestamp + (delta & delta_mask));
+        if ((p = kcore_quick_number(p, &v)) == NULL ||
+            kcore_even_half(v) > (uint32_t)offset_delta_max)
+            break;
+        fill.offsets[i] = base_offset + (v >> 1);
+        if (*p == 1) {
+            fill.keys[2 * i] = fill.keys[2 * i + 1] = -1;
+            p += 1;
+        } else {
+            if ((p = kcore_quick_number(p, &v)) == NULL ||
+                (ptrdiff_t)kcore_even_half(v) > stop - p - 4)
+                break;
+            fill.keys[2 * i] = p - base;
+            p += v >> 1;
+            fill.keys[2 * i + 1] = p - base;
+        }
+        if (*p == 1) {
+            fill.values[2 * i] = fill.values[2 * i + 1] = -1;
+            p += 1;
+        } else {
+            if ((p = kcore_quick_number(p, &v)) == NULL ||
+                (ptrdiff_t)kcore_even_half(v) >= stop - p)
+                break;
+            fill.values[2 * i] = p - base;
+            p += v >> 1;
+            fill.values[2 * i + 1] = p - base;
+        }
+        if (p >= stop || !kcore_headers_quick(p, stop))
+            break;
+        start = stop;
     }
-    *at = p;
-    *to = fill;
-    return i;
+    *at = start;
+    *to = (kcore_fill){fill.offsets + i, fill.timestamps + i, fill.keys + 2 * i, fill.values + 2 * i};
+    return (int32_t)i;
 }
 
 /* Walks records of a produced batch from the one at `index` on, up to `count` or the first that is

@@ -14,6 +14,7 @@ import lz4.frame
 import pytest
 import zstandard
 
+import kcore
 from kcore import CorruptBatch, LimitExceeded, UnsupportedCodec, limits
 from kcore._native import codecs
 from tests.ref import codecs as reference
@@ -149,6 +150,18 @@ def test_bombs_stay_within_the_budget(codec: str) -> None:
     with peak_memory() as peak, pytest.raises(LimitExceeded):
         codecs.decompress(codec.split("-")[0], packed, budget=8 << 20)
     assert peak.grown_bytes < 14 << 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("codec", PACKED)
+def test_a_large_batch_is_not_held_twice(codec: str) -> None:
+    """What comes out in pieces grows in one place."""
+    size = 56 << 20
+    batch = kcore.encode([bytes(size)], codec=codec)
+    with peak_memory() as peak:
+        record = next(kcore.records(batch))
+    assert peak.grown_bytes < size * 1.4
+    assert len(record.value) == size
 
 
 def test_sizes_that_lie() -> None:
