@@ -143,7 +143,11 @@ def consume(job: Job) -> Job:
 
 
 def find_coordinator(consumer: Consumer, topic: str) -> None:
-    """A client looks for it by itself. The first time a broker makes the topic of offsets then."""
+    """A client looks for it by itself. The first time a broker makes the topic of offsets then.
+
+    And it gets to know the topic: a client that is assigned one which it does not know asks for it
+    when it next looks over its topics, up to a second later (docs/nonobvious.md)."""
+    consumer.list_topics(topic, timeout=PATIENCE_S)
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
