@@ -92,6 +92,7 @@ def test_quix_streams(broker: Broker, topic_name: str, clients: Clients, tmp_pat
         assert client.call("describe_config", topic=name)["cleanup.policy"] == "compact"
 
 
+@pytest.mark.optional
 def test_kafkajs(broker: Broker, topic_name: str) -> None:
     """Node.js's client: every acks, gzip, idempotence, a group of two, its offsets, the admin's
     calls; and what is not there it can say."""
