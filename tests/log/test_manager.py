@@ -47,6 +47,16 @@ def image(*topics: tuple[str, bytes, int], **configs: str) -> ClusterImage:
     )  # fmt: skip
 
 
+class _Armed:
+    def __init__(self, at_ms: int, fn: Callable[[], None]) -> None:
+        self.at_ms = at_ms
+        self.fn = fn
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
 class Managed:
     """`managed.logs`; `turn()` runs what was posted to the loop."""
 
@@ -58,10 +68,16 @@ class Managed:
         self.clock = ManualClock()
         self.advanced: list[PartitionLog] = []
         self.posted: list[Callable[[], None]] = []
+        self.armed: list[_Armed] = []
         self.logs = LogManager(
             directory, settings=self.config, clock=self.clock, post=self.posted.append,
-            on_advance=self.advanced.append, pool=InlinePool(),
+            on_advance=self.advanced.append, pool=InlinePool(), arm=self._arm,
         )  # fmt: skip
+
+    def _arm(self, delay_ms: int, fn: Callable[[], None]) -> _Armed:
+        armed = _Armed(self.clock.monotonic_ms() + delay_ms, fn)
+        self.armed.append(armed)
+        return armed
 
     def open(self, wanted: ClusterImage) -> Managed:
         self.logs.open_all(wanted)
@@ -77,6 +93,16 @@ class Managed:
             posted, self.posted[:] = list(self.posted), []
             for fn in posted:
                 fn()
+
+    def ring(self, ms: int) -> None:
+        """So much later the timers that are due run, and no tick."""
+        self.clock.advance(ms)
+        due = [armed for armed in self.armed if armed.at_ms <= self.clock.monotonic_ms()]
+        for armed in due:
+            self.armed.remove(armed)
+            if not armed.cancelled:
+                armed.fn()
+        self.turn()
 
     def tick(self, ms: int = 1000) -> None:
         self.clock.advance(ms)
@@ -303,6 +329,55 @@ def test_the_background_flush(tmp_path: Path) -> None:
     managed.tick(1)
     assert not managed.partition().dirty
     managed.logs.close()
+
+
+def test_a_topic_that_asks_for_it_is_flushed_sooner(tmp_path: Path) -> None:
+    other = bytes(16)
+    wanted = image(("t", TOPIC_ID, 1), ("u", other, 1))
+    managed = Managed(tmp_path).open(wanted)
+    managed.tick(0)
+    assert not managed.armed, "nobody asks for less than the tick"
+    managed.logs.configure({"t": TopicConfig(managed.config, {"flush.ms": "100"})})
+    managed.tick(0)
+    for _ in range(3):
+        append(managed.partition(), batch(b"a"))
+        append(managed.partition("u"), batch(b"a"))
+        managed.ring(99)
+        assert managed.partition().dirty
+        managed.ring(1)
+        assert not managed.partition().dirty and managed.partition("u").dirty
+    managed.logs.configure({"t": TopicConfig(managed.config, {})})
+    managed.tick(0)
+    append(managed.partition(), batch(b"a"))
+    managed.ring(100)
+    assert managed.partition().dirty, "it does not ask any more"
+    assert all(armed.cancelled for armed in managed.armed)
+    managed.logs.close()
+
+
+def test_a_deleted_topic_asks_for_nothing(tmp_path: Path) -> None:
+    managed = Managed(tmp_path, log_flush_interval_ms="0").open(ONE)
+    managed.tick(0)
+    append(managed.partition(), batch(b"a"))
+    managed.ring(10)
+    assert not managed.partition().dirty, "at once is every few milliseconds"
+    managed.logs.delete("t", 0)
+    managed.ring(10)
+    assert not managed.armed
+    managed.logs.close()
+
+
+def test_all_topics_may_be_flushed_more_often_than_the_tick(tmp_path: Path) -> None:
+    managed = Managed(tmp_path, log_flush_scheduler_interval_ms="200").open(ONE)
+    managed.tick(0)
+    append(managed.partition(), batch(b"a"))
+    managed.ring(199)
+    assert managed.partition().dirty
+    managed.ring(1)
+    assert not managed.partition().dirty and managed.armed
+    managed.logs.close()
+    managed.ring(200)
+    assert not managed.armed, "a closed log does not ring"
 
 
 def test_a_failed_background_flush_ends_appends_everywhere(

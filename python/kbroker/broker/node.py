@@ -114,6 +114,7 @@ class Node:
             clock=self._clock,
             post=loop.call_soon_threadsafe,
             on_advance=self._on_advance,
+            arm=lambda delay_ms, fn: loop.call_later(delay_ms / 1000, fn),
         )
         # In a thread: recovery may take long, and the loop may be somebody's own. Nothing ends a
         # thread, so a start that is given up is not over before it is (`stop`).

@@ -14,6 +14,7 @@ from collections import deque
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from kbroker.log.flusher import Flusher
 from kbroker.log.host import NOT_CLEANED
 from kbroker.log.open_files import OpenFiles
 from kcore.errors import CoreError
@@ -22,6 +23,7 @@ from kcore.files.atomic import remove_if_exists
 from kcore.files.offset_checkpoint import store_offset_checkpoint
 
 if TYPE_CHECKING:
+    from kbroker.base.alarm import Arm
     from kbroker.base.clock import Clock
     from kbroker.base.config import BrokerConfig
     from kbroker.log.cleaner import LogCleaner
@@ -43,24 +45,25 @@ class Housekeeping:
         "_clock",
         "_doom_count",
         "_doomed",
-        "_flush_at_ms",
         "_manager",
         "_retention_at_ms",
         "_retention_queue",
         "_settings",
         "_stored",
         "_storing",
+        "flusher",
         "open_files",
         "tick_ns",
     )
 
-    def __init__(self, manager: LogManager, settings: BrokerConfig, clock: Clock) -> None:
+    def __init__(
+        self, manager: LogManager, settings: BrokerConfig, clock: Clock, arm: Arm | None
+    ) -> None:
         self.tick_ns = 0  # what all ticks took of the loop's time
         self._manager = manager
         self._settings = settings
         self._clock = clock
         now_ms = clock.monotonic_ms()
-        self._flush_at_ms = now_ms + settings.log_flush_scheduler_interval_ms
         first_ms = min(FIRST_RETENTION_MS, settings.log_retention_check_interval_ms)
         self._retention_at_ms = now_ms + first_ms
         self._checkpoint_at_ms = now_ms + settings.log_flush_offset_checkpoint_interval_ms
@@ -70,6 +73,13 @@ class Housekeeping:
         self._stored: dict[str, Offsets] = {}
         self._storing = threading.Lock()
         self.open_files = OpenFiles()
+        self.flusher = Flusher(
+            settings.log_flush_scheduler_interval_ms,
+            clock,
+            arm,
+            partitions=manager.all,
+            request=manager.request_flush,
+        )
         self._cleaner: LogCleaner | None = None
 
     @property
@@ -92,6 +102,7 @@ class Housekeeping:
 
     def close(self) -> None:
         """Blocks until no thread of the cleaner works any more."""
+        self.flusher.stop()
         if self._cleaner is not None:
             self._cleaner.close()
 
@@ -107,11 +118,7 @@ class Housekeeping:
         self.tick_ns += perf_counter_ns() - began_ns
 
     def _tick(self, wall_ms: int, now_ms: int) -> None:
-        if now_ms >= self._flush_at_ms:
-            self._flush_at_ms = now_ms + self._settings.log_flush_scheduler_interval_ms
-            for partition in self._manager.all():
-                if partition.dirty:
-                    self._manager.request_flush(partition)
+        self.flusher.look()
         if now_ms >= self._retention_at_ms:
             self._retention_at_ms = now_ms + self._settings.log_retention_check_interval_ms
             self._retention_queue = deque(self._manager.all())

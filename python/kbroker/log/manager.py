@@ -8,10 +8,8 @@
 
 The image of the cluster is the truth about which partitions exist: `open_all` creates what is
 missing (a crash came between the metadata and the directory) and renames what nobody knows to
-`-stray`. The directory itself is the caller's (`broker/data_dir.py` has it locked).
-
-All methods run on the broker's loop; what waits for the disk goes to a small pool, and comes back
-through `post`.
+`-stray`. The directory itself is the caller's (`broker/data_dir.py` has it locked). All methods run
+on the broker's loop; what waits for the disk goes to a small pool, and comes back through `post`.
 """
 
 from __future__ import annotations
@@ -39,6 +37,7 @@ from kcore.files.offset_checkpoint import load_offset_checkpoint
 from kcore.files.partition_metadata import encode_partition_metadata, load_partition_metadata
 
 if TYPE_CHECKING:
+    from kbroker.base.alarm import Arm
     from kbroker.log.config import PartitionConfig
     from kbroker.log.images import ClusterImage
     from kbroker.log.partition_log import PartitionLog
@@ -47,10 +46,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POOL_THREADS = 2
+CHECKPOINTS = names.RECOVERY_POINT_CHECKPOINT, names.LOG_START_CHECKPOINT, names.CLEANER_CHECKPOINT
 
 
 class LogManager:
-    """`data_dir` None keeps everything in memory. `post(fn)` runs fn on the loop, from any thread.
+    """`data_dir` None keeps everything in memory. `post(fn)` runs fn on the loop, from any thread;
+    `arm`, without which only `tick` flushes, runs it later.
 
     `on_advance(partition)` is called when a partition's high watermark, start or leader changed,
     and when it failed or was deleted: whoever waits for it should look again.
@@ -65,6 +66,7 @@ class LogManager:
         post: Callable[[Callable[[], None]], object],
         on_advance: Callable[[PartitionLog], None],
         pool: Executor | None = None,
+        arm: Arm | None = None,
     ) -> None:
         self.data_dir = None if data_dir is None else os.fspath(data_dir)
         self._settings = settings
@@ -97,7 +99,7 @@ class LogManager:
             producer_expiration_ms=settings.producer_id_expiration_ms,
         )
         self._on_advance = on_advance
-        self.housekeeping = Housekeeping(self, settings, clock)
+        self.housekeeping = Housekeeping(self, settings, clock, arm)
 
     # Opening and closing
 
@@ -162,9 +164,7 @@ class LogManager:
             return True, {}, {}, {}
         clean = take_clean_marker(os.path.join(self.data_dir, names.CLEAN_MARKER))
         loaded = []
-        for name in (
-            names.RECOVERY_POINT_CHECKPOINT, names.LOG_START_CHECKPOINT, names.CLEANER_CHECKPOINT
-        ):  # fmt: skip
+        for name in CHECKPOINTS:
             try:
                 loaded.append(load_offset_checkpoint(os.path.join(self.data_dir, name)))
             except IndexCorrupt as error:
@@ -326,6 +326,7 @@ class LogManager:
     def _add(self, partition: PartitionLog) -> None:
         self.by_name[(partition.topic, partition.index)] = partition
         self.by_id[partition.key] = partition
+        self.housekeeping.flusher.outdated = True
 
     def delete(self, topic: str, index: int) -> None:
         """Gone at once for everybody; the files are removed in the pool."""
@@ -357,6 +358,7 @@ class LogManager:
 
     def configure(self, topics: Mapping[str, TopicConfig]) -> None:
         """The configurations of these topics are these from now on."""
+        self.housekeeping.flusher.outdated = True
         changed = {name: _config_of(config) for name, config in topics.items()}
         for (name, _), partition in self.by_name.items():
             config = changed.get(name)
@@ -451,8 +453,7 @@ class LogManager:
             self.request_flush(partition)
 
     async def store_log_starts(self) -> bool:
-        """Has the log starts (and the other checkpoints) on disk before it returns; False when
-        the disk refused."""
+        """Has all checkpoints on the disk before it returns; False when that refused."""
         return await asyncio.wrap_future(self._pool.submit(self.housekeeping.store_checkpoints))
 
     def tick(self, now_ms: int) -> None:
