@@ -306,6 +306,96 @@ def test_retention_waits_for_the_round(tmp_path: Path) -> None:
     managed.logs.close()
 
 
+LARGE = 600_000  # two of these are no segment
+
+
+def large(managed: Managed, segments: int = 4) -> PartitionLog:
+    """Each segment has a key of its own and one of all, and stays by itself."""
+    partition = managed.partition()
+    for n in range(segments):
+        append(partition, batch(bytes([n]) * LARGE, b"%d" % n, keys=[b"%d" % n, b"a"]))
+        partition.roll()
+    return partition
+
+
+def test_retention_has_its_turn_between_two_segments(tmp_path: Path) -> None:
+    managed = opened(tmp_path, cleanup_policy="compact,delete", retention_bytes=str(3 * LARGE))
+    partition = large(managed, 5)
+    pool = hold(managed)
+    cleaner = managed.logs.housekeeping.cleaner
+    managed.tick()
+    managed.tick(31_000)
+    assert partition.log_start_offset == 0 and cleaner.busy(partition)
+    pool.step()  # the map
+    managed.turn()
+    assert partition.log_start_offset == 4, "it need not wait for the round"
+    assert cleaner.busy(partition) and len(pool.jobs) == 1
+    while pool.jobs:
+        pool.step()
+        managed.turn()
+    assert cleaner.stats.rounds == 1 and partition.states.cleaned_offset == 10
+    kept = [(record.key, record.offset) for record in rows(partition.log)]
+    assert kept == [(b"2", 4), (b"3", 6), (b"4", 8), (b"a", 9)]
+    managed.logs.close()
+
+
+def test_retention_that_takes_part_of_what_would_become_one_segment(tmp_path: Path) -> None:
+    managed = opened(tmp_path, cleanup_policy="compact,delete", retention_bytes="200")
+    partition = dirty(managed, segments=5)
+    pool = hold(managed)
+    managed.tick()
+    managed.tick(31_000)
+    pool.step()
+    managed.turn()
+    start = partition.log_start_offset
+    assert 0 < start < 5
+    while pool.jobs:
+        pool.step()
+        managed.turn()
+    assert values(partition) == [b"4"] and partition.states.cleaned_offset == 5
+    assert managed.logs.housekeeping.cleaner.stats.rounds == 1
+    assert partition.log_start_offset == start
+    managed.logs.close()
+
+
+def test_below_the_reserve_what_needs_little_is_compacted() -> None:
+    managed = opened(None)
+    partition = dirty(managed)
+    size = partition.log.size_bytes
+    managed.logs.disk.set_full("for a test", 2 * size - 1)
+    managed.tick()
+    assert len(values(partition)) == 2, "the copy might not fit"
+    managed.logs.disk.set_full("for a test", 2 * size)
+    managed.tick(16_000)
+    assert values(partition) == [b"1"]
+    managed.logs.close()
+
+
+def test_nothing_is_compacted_on_a_disk_that_failed() -> None:
+    managed = opened(None)
+    partition = dirty(managed)
+    managed.logs.disk.fail("for a test")
+    managed.tick()
+    assert len(values(partition)) == 2
+    managed.logs.close()
+
+
+def test_more_threads_act_at_once(tmp_path: Path) -> None:
+    managed = opened(tmp_path)
+    cleaner = managed.logs.housekeeping.cleaner
+    cleaner._pool, cleaner._own_pool = None, True
+    first = cleaner._executor()
+    done = first.submit(lambda: "what runs goes on")
+    for threads, same in (("1", True), ("3", False), ("2", True)):
+        before = cleaner._executor()
+        altered = managed.config.with_dynamic(dynamic_default={"log.cleaner.threads": threads})
+        managed.logs.reconfigure(altered)
+        assert (cleaner._executor() is before) is same
+    assert cleaner._executor()._max_workers == 3  # type: ignore[attr-defined]
+    assert done.result() == "what runs goes on"
+    managed.logs.close()
+
+
 def test_compaction_alone_knows_no_retention(tmp_path: Path) -> None:
     managed = opened(tmp_path, retention_ms="1000", retention_bytes="1")
     partition = dirty(managed)

@@ -5,6 +5,10 @@ a large partition must not stand in the way of a flush), and each merged segment
 be swapped in, which is a few renames. Up to `log.cleaner.threads` partitions are cleaned at a time,
 each with its share of `log.cleaner.dedupe.buffer.size`.
 
+Retention has its turn between the segments of a round, and the round goes on with what is left.
+While the disk is below its reserve only what needs little of what is free is cleaned: the copy is
+there for a while beside what it was made from.
+
 Nothing is cleaned of a partition that was deleted, truncated, closed or configured otherwise
 meanwhile. One whose bytes cannot be cleaned (damage, a batch that does not inflate) is left alone
 until the broker starts again, is logged once, and counts in the metrics.
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from kbroker.base.clock import Clock
     from kbroker.base.config import BrokerConfig
     from kbroker.log.cleaner_round import CleanRound
+    from kbroker.log.host import DiskState
     from kbroker.log.partition_log import PartitionLog
     from kcore._native.swap import Swap
 
@@ -105,17 +110,20 @@ class CleanerStats:
 
 
 class LogCleaner:
-    """`post(fn)` runs fn on the loop; `on_swapped` and `on_ended` are told of a partition whose
-    segments were swapped, and of one whose round is over. `pool`: for tests."""
+    """`post(fn)` runs fn on the loop; `on_swapped`, `on_pause` and `on_ended` are told of a
+    partition whose segments were swapped, whose turn (`ask_turn`) it is, whose round is over.
+    `pool`: for tests."""
 
     def __init__(
         self,
         settings: BrokerConfig,
         clock: Clock,
         *,
+        disk: DiskState,
         partitions: Callable[[], list[PartitionLog]],
         post: Callable[[Callable[[], None]], object],
         on_swapped: Callable[[PartitionLog], None],
+        on_pause: Callable[[PartitionLog], None],
         on_ended: Callable[[PartitionLog], None],
         pool: Executor | None = None,
     ) -> None:
@@ -123,12 +131,17 @@ class LogCleaner:
         self.uncleanable: dict[Key, str] = {}
         self.settings = settings
         self._clock = clock
+        self._disk = disk
         self._partitions = partitions
         self._post = post
         self._on_swapped = on_swapped
         self._on_ended = on_ended
+        self._on_pause = on_pause
         self._pool = pool
+        self._pool_threads = 0
         self._own_pool = pool is None
+        self._old_pools: list[Executor] = []
+        self._asked: set[Key] = set()
         self._running: dict[Key, _Running] = {}
         # A partition made again in the same directory waits for the old one's thread to end.
         self._busy_paths: set[str] = set()
@@ -140,6 +153,10 @@ class LogCleaner:
 
     def busy(self, partition: PartitionLog) -> bool:
         return partition.key in self._running
+
+    def ask_turn(self, partition: PartitionLog) -> None:
+        """Has `on_pause` called between two steps of the round that runs."""
+        self._asked.add(partition.key)
 
     def stop(self, partition: PartitionLog) -> None:
         """The partition is about to change: what is under way is given up."""
@@ -158,14 +175,21 @@ class LogCleaner:
         for running in list(self._running.values()):
             running.round.stop.set()
         if self._own_pool and self._pool is not None:
-            self._pool.shutdown(wait=True)
+            self._old_pools.append(self._pool)
+        for pool in self._old_pools:
+            pool.shutdown(wait=True)
 
     # Choosing
 
     def reconfigure(self, settings: BrokerConfig) -> None:
-        """An altered rate holds at once, and partitions that were given up get another try: an
-        altered buffer may be what they lacked."""
+        """An altered rate and number of threads hold at once, and partitions that were given up get
+        another try: an altered buffer may be what they lacked."""
         self.settings = settings
+        more = settings.log_cleaner_threads > self._pool_threads
+        if more and self._own_pool and self._pool is not None:
+            self._pool.shutdown(wait=False)  # what runs there goes on, the next steps do not
+            self._old_pools.append(self._pool)
+            self._pool = None
         self._throttle.bytes_per_second = settings.log_cleaner_io_max_bytes_per_second
         self.uncleanable.clear()
 
@@ -193,7 +217,7 @@ class LogCleaner:
                 continue
             if partition.key in self.uncleanable or partition.log.path in self._busy_paths:
                 continue
-            if partition.refuses:
+            if partition.failure or self._disk.failure:
                 continue
             try:
                 span, delay_ms = self._look(partition, wall_ms)
@@ -202,20 +226,27 @@ class LogCleaner:
                 continue
             stats.max_dirty_percent = max(stats.max_dirty_percent, 100 * span.ratio)
             stats.max_delay_ms = max(stats.max_delay_ms, delay_ms)
-            if span.dirty_bytes == 0:
+            if span.dirty_bytes == 0 or not self._has_room(span):
                 continue
             worth_it = delay_ms > 0 or span.ratio > partition.config.min_dirty_ratio
             if worth_it and (best is None or span.ratio > best.span.ratio):
                 best = _Candidate(partition, span)
         return best
 
+    def _has_room(self, span: CleanRange) -> bool:
+        """Half of what is free must do for the worst, when all of it is there twice."""
+        disk = self._disk
+        return not disk.full or span.clean_bytes + span.dirty_bytes <= disk.free_bytes // 2
+
     def _look(self, partition: PartitionLog, wall_ms: int) -> tuple[CleanRange, int]:
         """What is dirty, and for how long the oldest of it has waited too long."""
         log, config = partition.log, partition.config
         clean_until_ms = wall_ms - config.max_compaction_lag_ms
         bounded = config.max_compaction_lag_ms < INT64_MAX
-        if bounded and 0 <= _first_timestamp(partition, log.active_offset) < clean_until_ms:
-            partition.roll()  # or an idle partition would never keep the promise
+        if bounded and not self._disk.full:
+            oldest_ms = _first_timestamp(partition, log.active_offset)
+            if 0 <= oldest_ms < clean_until_ms:
+                partition.roll()  # or an idle partition would never keep the promise
         first_dirty = first_dirty_offset(
             partition.states.cleaned_offset, log.log_start_offset, log.next_offset
         )
@@ -296,9 +327,8 @@ class LogCleaner:
 
     def _executor(self) -> Executor:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(
-                max(1, self.settings.log_cleaner_threads), "kcore-cleaner"
-            )
+            self._pool_threads = max(1, self.settings.log_cleaner_threads)
+            self._pool = ThreadPoolExecutor(self._pool_threads, "kcore-cleaner")
         return self._pool
 
     def _next_group(self, running: _Running) -> None:
@@ -307,6 +337,10 @@ class LogCleaner:
         if self._closing.is_set() or pointless:
             self._ended(running, Stopped())
             return
+        if partition.key in self._asked:
+            self._asked.discard(partition.key)
+            self._on_pause(partition)
+            round_.forget_gone()
         if not round_.groups:
             partition.states.cleaned_offset = round_.end_offset
             self._ended(running, None)
@@ -334,6 +368,7 @@ class LogCleaner:
     def _ended(self, running: _Running, error: Exception | None) -> None:
         partition, round_ = running.partition, running.round
         self._running.pop(partition.key, None)
+        self._asked.discard(partition.key)
         self._busy_paths.discard(partition.log.path)
         now_ms = self._clock.monotonic_ms()
         stats = self.stats

@@ -168,6 +168,18 @@ class CleanRound:
             if segment.next_offset <= self.span.first_uncleanable and segment.sealed
         ]  # fmt: skip
 
+    def forget_gone(self) -> None:
+        """Retention has taken segments away between two groups: what is left is still to clean, and
+        what the map says of it is still true."""
+        sizes = {segment.base_offset: segment.size for segment in self.log.segment_list()}
+        left = []
+        for group in self.groups:
+            bases = tuple(base for base in group.bases if base in sizes)
+            if bases:
+                size_bytes = sum(sizes[base] for base in bases)
+                left.append(Group(bases, group.next_offset, size_bytes))
+        self.groups = left
+
     def _read(self, offset: int, bound: int) -> FetchSpan | None:
         if self.stop.is_set():
             raise Stopped

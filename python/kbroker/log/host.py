@@ -21,15 +21,16 @@ class DiskState:
     """What a data directory can take now. One object, shared by all of its partitions.
 
     `failure`: a write or sync has failed; nothing is appended until the broker is started again,
-    because after a failed sync nobody knows what the disk holds (D3). `full`: below the reserve;
-    goes away by itself.
+    because after a failed sync nobody knows what the disk holds (D3). `full`: below the reserve,
+    `free_bytes` are left; goes away by itself.
     """
 
-    __slots__ = ("failure", "full", "refuses")
+    __slots__ = ("failure", "free_bytes", "full", "refuses")
 
     def __init__(self) -> None:
         self.failure = ""
         self.full = ""
+        self.free_bytes = 0
         self.refuses = False
 
     def fail(self, why: str) -> None:
@@ -38,12 +39,13 @@ class DiskState:
             self.failure = why
         self.refuses = True
 
-    def set_full(self, why: str) -> None:
+    def set_full(self, why: str, free_bytes: int = 0) -> None:
         if why and not self.full:
             logger.error("no appends until space is freed: %s", why)
         elif self.full and not why:
             logger.info("appends go on: space was freed")
         self.full = why
+        self.free_bytes = free_bytes
         self.refuses = bool(why or self.failure)
 
 

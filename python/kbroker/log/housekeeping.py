@@ -92,9 +92,11 @@ class Housekeeping:
             self._cleaner = LogCleaner(
                 self._settings,
                 self._clock,
+                disk=manager.disk,
                 partitions=manager.all,
                 post=manager.post,
                 on_swapped=self._doom,
+                on_pause=self._retain,
                 on_ended=self._on_cleaned,
                 pool=manager.given_pool,
             )
@@ -153,9 +155,14 @@ class Housekeeping:
         if self._manager.disk.failure:
             return
         if self.cleaner.busy(partition):
-            return  # it would take the cleaner's segments away: it has its turn after the round
+            self.cleaner.ask_turn(partition)  # or it would take the cleaner's segments away
+        else:
+            self._retain(partition)
+
+    def _retain(self, partition: PartitionLog) -> None:
+        tp = (partition.topic, partition.index)
         try:
-            dropped = partition.apply_retention(wall_ms)
+            dropped = partition.apply_retention(self._clock.wall_ms())
         except (CoreError, OSError) as error:
             logger.error("%s-%d: retention: %s", *tp, error)
             return
@@ -251,7 +258,8 @@ class Housekeeping:
         self._manager.disk.set_full(
             f"{free >> 20} MiB are free, {reserve >> 20} MiB are kept in reserve"
             if free < reserve
-            else ""
+            else "",
+            free,
         )
 
 
