@@ -67,6 +67,19 @@ def test_list(readings: Kcore) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_list_with_members(readings: Kcore, protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kbroker.cli.groups._ASKED_AT_ONCE", 1)
+    group = f"counted-{protocol}"
+    read(readings, "counted-nobody", "readings", 1)
+    with member(readings, group, "readings", group_protocol=protocol):
+        rows = readings("group", "list", "--members").rows
+        assert [group, "Stable", protocol, "1"] in rows
+        assert ["counted-nobody", "Empty", "classic", "0"] in rows
+        told = readings("group", "list", "-m", "--state", "stable", "-o", "json").json
+        assert told == [{"group": group, "state": "Stable", "type": protocol, "members": 1}]
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_describe_who_reads_what(readings: Kcore, protocol: str) -> None:
     group = f"seen-{protocol}"
     with member(readings, group, "readings", group_protocol=protocol):

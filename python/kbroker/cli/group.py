@@ -56,6 +56,9 @@ def list_groups(
     kind: Annotated[
         list[Type], typer.Option("--type", "-t", help="Only groups of it; may be repeated.")
     ] = [],  # noqa: B006
+    members: Annotated[
+        bool, typer.Option("--members", "-m", help="How many members each has; asks for each.")
+    ] = False,
     output: OutputOption = Output.TABLE,
     bootstrap: BootstrapOption = BOOTSTRAP,
     prop: PropertyOption = [],  # noqa: B006
@@ -80,11 +83,16 @@ def list_groups(
     connection = Connection(bootstrap, prop, timeout)
     future = connection.admin().list_consumer_groups(request_timeout=timeout, **filters)
     told = connection.wait("listing groups", future)
-    rows = sorted(
+    columns: tuple[str, ...] = ("Group", "State", "Type")
+    rows: list[tuple[Any, ...]] = sorted(
         (one.group_id, groups.state_name(one.state), groups.type_name(one.type))
         for one in told.valid
     )
-    console.show(output, ("Group", "State", "Type"), rows)
+    if members:
+        columns = (*columns, "#Members")
+        counts = groups.member_counts(connection, connection.admin(), [row[0] for row in rows])
+        rows = [(*row, counts[row[0]]) for row in rows]
+    console.show(output, columns, rows)
     if told.errors:
         raise connection.failure(told.errors[0], "some groups could not be listed")
 

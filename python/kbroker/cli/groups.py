@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +27,9 @@ _STATES = {
     "PREPARING_REBALANCING": "PreparingRebalance",
     "COMPLETING_REBALANCING": "CompletingRebalance", "UNKNOWN": "Rebalancing",
 }  # fmt: skip
+
+
+_ASKED_AT_ONCE = 200
 
 
 def state_name(state: Any) -> str:
@@ -60,6 +63,18 @@ def describe(
         else:
             found[group] = None if told.state is ConsumerGroupState.DEAD else told
     return {group: found[group] for group in wanted}
+
+
+def member_counts(
+    connection: Connection, admin: AdminClient, groups: Sequence[str]
+) -> dict[str, int | None]:
+    """None for a group that has gone since it was listed. The client asks for each group by itself,
+    all at once: so many at a time that the last of them is still answered in time."""
+    counts: dict[str, int | None] = {}
+    for at in range(0, len(groups), _ASKED_AT_ONCE):
+        for name, told in describe(connection, admin, groups[at : at + _ASKED_AT_ONCE]).items():
+            counts[name] = None if told is None else len(told.members)
+    return counts
 
 
 def committed(connection: Connection, admin: AdminClient, group: str) -> dict[Part, int]:

@@ -15,8 +15,5 @@ TOPICS_PER_SUBSCRIPTION_MAX: Final = 100_000
 GROUPS_MAX: Final = 100_000
 OFFSETS_PER_GO: Final = 1_000  # looked at, or deleted, in one turn of the loop: a few milliseconds
 
-# Strings of records have two bytes for their length.
-STRING_BYTES_MAX: Final = 32_767
-
 # A write may be as large as a message; this is what records need besides their strings.
 RECORD_OVERHEAD_BYTES: Final = 64

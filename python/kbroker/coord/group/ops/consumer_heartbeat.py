@@ -32,7 +32,7 @@ from kbroker.coord.group.consumer.member import (
 )
 from kbroker.coord.group.env import Caller
 from kbroker.coord.group.ids import new_uuid
-from kbroker.coord.group.limits import GROUPS_MAX, STRING_BYTES_MAX
+from kbroker.coord.group.limits import GROUPS_MAX
 from kbroker.coord.group.reconcile import STABLE, Reported
 from kbroker.coord.group.regex import check_pattern
 from kbroker.coord.group.shard import GroupShard
@@ -100,9 +100,6 @@ def _check_request(shard: GroupShard, caller: Caller, request: Heartbeat) -> Non
     _refuse_blank(request.group_id, "GroupId can't be empty.")
     _refuse_blank(request.instance_id, "InstanceId can't be empty.")
     _refuse_blank(request.rack_id, "RackId can't be empty.")
-    for text in (request.group_id, request.member_id):  # keys of records
-        if len(text) * 4 > STRING_BYTES_MAX and len(text.encode()) > STRING_BYTES_MAX:
-            raise _invalid("A name is longer than records can hold.")
     epoch = request.member_epoch
     if caller.api_version >= _CLIENT_NAMES_MEMBER_FROM or epoch != JOIN_EPOCH:
         _refuse_blank(request.member_id, "MemberId can't be empty.")

@@ -32,7 +32,6 @@ from kbroker.coord.group.limits import (
     GROUPS_MAX,
     PENDING_MEMBERS_MAX,
     PROTOCOLS_PER_MEMBER_MAX,
-    STRING_BYTES_MAX,
 )
 from kbroker.coord.group.shard import GroupShard
 from kbroker.coord.result import Answer, Record, Result
@@ -92,11 +91,6 @@ def _check_request(shard: GroupShard, request: JoinGroupRequest) -> Protocols:
         protocols.setdefault(protocol.name, protocol.metadata)
     if len(protocols) > PROTOCOLS_PER_MEMBER_MAX:
         raise KafkaError(errors.INCONSISTENT_GROUP_PROTOCOL, "A member has too many protocols.")
-    for text in (
-        request.group_id, request.group_instance_id or "", request.protocol_type, *protocols
-    ):  # fmt: skip
-        if len(text) * 4 > STRING_BYTES_MAX and len(text.encode()) > STRING_BYTES_MAX:
-            raise KafkaError(errors.INVALID_REQUEST, "A name is longer than records can hold.")
     return protocols
 
 
