@@ -17,7 +17,7 @@ from kbroker.coord.group.schema import GroupMetadataKey, OffsetCommitKey
 from kbroker.coord.result import Record
 from kbroker.wire.schema.list_groups import ListGroupsRequest
 
-from tests.coord.group_kit import GROUP, GroupKit, Member, caller, code, subscription
+from tests.coord.group_kit import GROUP, INDEX, GroupKit, Member, caller, code, subscription
 
 MINUTE_MS = 60_000
 SWEEP_MS = 600_000
@@ -269,6 +269,30 @@ def test_offsets_go_with_their_topic(kit: GroupKit) -> None:
     kit.sleep(5_000)
     assert kit.committed("wide", 49) == 9, "what was committed to its successor stays"
     assert kit.shard.offsets.count == 2 and list(kit.shard.groups) == [GROUP]
+
+
+def test_a_start_makes_up_for_offsets_that_outlived_their_topic(
+    kit: GroupKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker died after the topic's end and before that of its offsets."""
+    monkeypatch.setattr(expire, "OFFSETS_PER_GO", 3)
+    crowd(kit, "a", "b")
+    kit.commit(1, group_id="a")
+    kit.image.remove("wide")
+    kit.clock.advance(1)
+    kit.runtime.deactivate(INDEX)
+    kit.start()
+    kit.written()
+    kit.runtime.run_due()
+    assert kit.written() == [offset_tombstone("wide", partition, "a") for partition in range(3)]
+    kit.image.add("wide", 4)
+    kit.clock.advance(1)
+    kit.commit(9, topic="wide", group_id="b")
+    kit.image.remove("wide")
+    kit.log.failures = [errors.NOT_ENOUGH_REPLICAS]
+    kit.sleep(5_000)
+    assert kit.committed("wide", 0, "b") == 9, "it was committed since"
+    assert kit.shard.offsets.count == 2 and sorted(kit.shard.groups) == ["a", "b"]
 
 
 def test_the_offsets_of_a_topic_go_in_pieces(

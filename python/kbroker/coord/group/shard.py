@@ -52,6 +52,7 @@ class GroupShard:
         for group in list(self.groups.values()):
             ON_LOADED[type(group)](self, group)
         expire.start(self)
+        expire.purge_unknown(self)
 
     def on_unloaded(self, error: KafkaError) -> None:
         for group in self.groups.values():

@@ -7,7 +7,7 @@ for; the offsets of a topic that is gone are looked for again after a second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from kbroker.coord.group import records
@@ -123,31 +123,50 @@ def op_topics_deleted(shard: GroupShard, topics: Iterable[TopicView]) -> Result[
     """A topic of the same name may be there again before all is written: what was committed since
     stays."""
     names = frozenset(topic.name for topic in topics)
-    return _purge(shard, names, shard.env.clock.wall_ms(), None)
+    now_ms = shard.env.clock.wall_ms()
+    return _purge(shard, (_PURGE, now_ms, *sorted(names)), names.__contains__, now_ms)
+
+
+def purge_unknown(shard: GroupShard) -> None:
+    """A shard was loaded: the broker may have died between the end of a topic, which is on the disk
+    at once, and the end of its offsets. Nothing commits for a topic that is not there, so whatever
+    is of none is of one that is gone."""
+    loaded_ms = shard.env.clock.wall_ms()
+    key = (_PURGE, "unknown")
+
+    def is_gone(topic: str) -> bool:
+        return topic not in shard.env.image().topics
+
+    if shard.offsets.count:
+        shard.timers.schedule(key, 0, lambda: _purge(shard, key, is_gone, loaded_ms))
 
 
 def _purge(
-    shard: GroupShard, topics: frozenset[str], deleted_ms: int, walk: OffsetWalk | None
+    shard: GroupShard,
+    key: Hashable,
+    is_gone: Callable[[str], bool],
+    gone_ms: int,
+    walk: OffsetWalk | None = None,
 ) -> Result[None]:
+    """Tombstones for offsets of topics that are gone, and were committed before `gone_ms`."""
     on_its_way = OffsetWalk(shard.offsets, shard.offsets.groups()) if walk is None else walk
-    key = (_PURGE, deleted_ms, *sorted(topics))
 
     def gone_of(piece: Piece) -> list[Record]:
         offsets = shard.offsets.of_group(piece.group_id)
         return [
             records.offset_tombstone(piece.group_id, topic, partition)
             for topic, partition in piece.keys
-            if topic in topics
+            if is_gone(topic)
             and (committed := offsets.get((topic, partition))) is not None
-            and committed.commit_timestamp <= deleted_ms
+            and committed.commit_timestamp <= gone_ms
         ]
 
     def applied() -> None:
         shard.timers.cancel(key)
         if not on_its_way.is_over:
-            shard.timers.schedule(key, 0, lambda: _purge(shard, topics, deleted_ms, on_its_way))
+            shard.timers.schedule(key, 0, lambda: _purge(shard, key, is_gone, gone_ms, on_its_way))
 
     written = _go(shard, on_its_way, gone_of)
     if written:  # in case the write is refused
-        shard.timers.schedule(key, _RETRY_MS, lambda: _purge(shard, topics, deleted_ms, None))
+        shard.timers.schedule(key, _RETRY_MS, lambda: _purge(shard, key, is_gone, gone_ms))
     return Result(None, written, applied=applied)
