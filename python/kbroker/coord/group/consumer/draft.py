@@ -119,10 +119,12 @@ class GroupDraft:
     def retarget(self) -> None:
         """A target assignment for the group's epoch, if it has none yet and none is on its way. A
         large one follows in writes of its own, and members stay in their epoch until then."""
-        view, now_ms = self.view, self.env.clock.wall_ms()
-        under_way = view.long_target is not None and view.long_target.is_of(view)
-        if view.epoch <= view.assignment_epoch or under_way:
+        view = self.view
+        if view.epoch <= view.assignment_epoch:
             return
+        if view.long_target is not None and view.long_target.is_of(view):
+            return
+        now_ms = self.env.clock.wall_ms()
         offered = assignors_of(self.env)
         name = view.assignor_name(offered, offered[0])
         planned = target.plan_target(view, self.env.image(), name)
