@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -490,20 +492,35 @@ def test_a_closed_log_says_so(make: Any) -> None:
             call()
 
 
+FORKING = """
+import os, sys
+from kcore import Log
+from tests.native.storage_kit import batch
+
+log = Log.open(sys.argv[1] + "/parent")
+for _ in range(500):
+    log.append(batch(1, 100))  # the helper thread is running now
+child = os.fork()
+if child == 0:
+    status = 1
+    try:
+        own = Log.open(sys.argv[1] + "/child")
+        for _ in range(500):
+            own.append(batch(1, 100))
+        own.close()
+        status = 0
+    finally:
+        os._exit(status)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+log.close()
+"""
+
+
 def test_a_fork_leaves_the_child_a_working_engine(tmp_path: Path) -> None:
-    log = Log.open(tmp_path / "parent")
-    for _ in range(500):
-        log.append(batch(1, 100))  # the helper thread is running now
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            own = Log.open(tmp_path / "child")
-            for _ in range(500):
-                own.append(batch(1, 100))
-            own.close()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    log.close()
+    """In a process of its own: in this one there may be other threads, with locks of theirs."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, str(tmp_path)],
+        capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
