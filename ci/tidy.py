@@ -41,17 +41,18 @@ NATIVE_LEVELS: list[set[str]] = [
     {"cursor", "fileops"},
     {"varint", "crc32c", "posixops", "simops", "murmur2", "wirebuf"},
     {"batch", "writer", "mapping"},
-    {"codecs", "batchwalk", "index", "message", "framing", "request", "offset_record", "sending"},
-    {"records", "segment", "connection"},
-    {"reading"},
+    {"codecs", "batchwalk", "index", "message", "framing", "offset_record", "sending"},
+    {"records", "segment", "request"},
+    {"reading", "connection"},
     {"log", "scan", "encoder", "columns", "produce_codec", "fetch_codec", "keymap"}
     | {"offset_commit"},
     {"compact", "swap", "replica"},
     {"fetch_reader", "leader"},
+    {"produce_run"},
 ]
 FILES_FAMILY = {
     "fileops", "posixops", "simops", "mapping", "index", "segment", "scan", "log", "swap",
-    "replica", "leader", "reading",
+    "replica", "leader", "reading", "produce_run",
 }  # fmt: skip
 WIRE_FAMILY = {
     "produce_codec", "fetch_codec", "message", "framing", "offset_record", "fetch_reader",
@@ -59,7 +60,8 @@ WIRE_FAMILY = {
 }  # fmt: skip
 # Wire units that others may stand on, and who may.
 WIRE_BASES = {
-    "message": None, "framing": {"connection"}, "fetch_codec": {"fetch_reader"},
+    "message": None, "framing": {"request", "connection", "produce_run"},
+    "fetch_codec": {"fetch_reader"}, "produce_codec": {"produce_run"},
     "sending": {"connection"},
     "offset_record": {"offset_commit"},
 }  # fmt: skip

@@ -10,7 +10,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from kcore._native.framing cimport FrameBuffer, ReceivePool
-from kcore._native.request cimport RequestContext, RequestDispatch, RequestRow
+from kcore._native.request cimport RequestContext, RequestDispatch, RequestRow, now_ns
 from kcore._native.sending cimport send_now
 
 from collections import deque
@@ -135,7 +135,7 @@ cdef class Connection:
                 if not handled:
                     handled = True
                     now_ms = self._clock.wall_ms()
-                largest = max(largest, <Py_ssize_t>len(frames.frame))
+                largest = max(largest, frames.frame_size)
                 self._handle(now_ms)
                 if self._out_bytes > FLUSH_BYTES:
                     self.flush()
@@ -165,6 +165,8 @@ cdef class Connection:
         cdef FrameBuffer frames = self.frames
         cdef RequestRow row = self._dispatch.row(frames.api_key, frames.api_version)
         cdef object answer
+        if row.runs is not None and self._handle_run(row, now_ms):
+            return 0
         if frames.body_pos < 0 and row.min_version <= frames.api_version <= row.max_version:
             raise BadFrame(frames.header_error)
         answer = self._dispatch.begin(
@@ -172,7 +174,7 @@ cdef class Connection:
             RequestContext(
                 frames.api_key, frames.api_version, frames.correlation_id, frames.client_id, self,
                 self._services, self.principal, self.listener, now_ms),
-            frames.frame,
+            frames.frame_view(),
             frames.body_pos,
         )
         if type(answer) is list:
@@ -186,6 +188,23 @@ cdef class Connection:
             if not row.pipelined:
                 self._held_by = answer
         return 0
+
+    cdef bint _handle_run(self, RequestRow row, int64_t now_ms) except -1:
+        """The request at hand, and those behind it that are handled with it; False: none was."""
+        cdef int64_t begun_ns = now_ns()
+        cdef list answers = []
+        cdef int count = row.runs.take(
+            self.frames, now_ms, <int>(self._ahead_max - len(self.answers)), answers)
+        if not count:
+            return False
+        row.metrics.observe_run((now_ns() - begun_ns) // 1000, count)
+        if not answers:
+            return True
+        if self.answers:
+            self.answers.append(answers)
+        else:
+            self._emit(answers)
+        return True
 
     def on_answer(self):
         """A pending request got its answer, at any time but while this connection is in run."""

@@ -6,6 +6,14 @@ Everything raises OSError with an errno; what an errno means for a log is decide
 
 from libc.stdint cimport int64_t, uint8_t
 
+cdef extern from "<sys/uio.h>" nogil:
+    ctypedef struct Part "struct iovec":
+        void* data "iov_base"
+        size_t size "iov_len"
+
+cdef enum:
+    PARTS_MAX = 16
+
 
 cdef class File:
     """An open file. The descriptor lives as long as the object: whoever may still sync or send
@@ -20,6 +28,9 @@ cdef class FileOps:
     cdef File open(self, str path, bint create)
     # Writes all of it or raises; after an error the bytes from `pos` on are unknown.
     cdef int pwrite(self, File f, const uint8_t* data, int64_t size, int64_t pos) except -1
+    # The same with bytes that lie apart: up to PARTS_MAX parts, `size` bytes together.
+    cdef int pwritev(self, File f, const Part* parts, int count, int64_t size,
+                     int64_t pos) except -1
     # fdatasync, without the GIL.
     cdef int sync(self, File f) except -1
     # Makes [0, size) exist with blocks behind it: a full disk is an error here, never a SIGBUS.

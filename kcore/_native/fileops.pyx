@@ -20,6 +20,14 @@ cdef class FileOps:
     cdef int pwrite(self, File f, const uint8_t* data, int64_t size, int64_t pos) except -1:
         raise NotImplementedError
 
+    cdef int pwritev(self, File f, const Part* parts, int count, int64_t size,
+                     int64_t pos) except -1:
+        cdef int i
+        for i in range(count):
+            self.pwrite(f, <const uint8_t*>parts[i].data, <int64_t>parts[i].size, pos)
+            pos += <int64_t>parts[i].size
+        return 0
+
     cdef int sync(self, File f) except -1:
         raise NotImplementedError
 

@@ -77,6 +77,7 @@ cdef class FrameBuffer:
         self._in_shared = True
         self.frame_bytes_max = frame_bytes_max
         self.body_pos = -1
+        self.frame_size = -1
 
     # ------------------------------------------------------------- reading into it
 
@@ -124,7 +125,7 @@ cdef class FrameBuffer:
         cdef Py_ssize_t available = self._end - self._start
         cdef const uint8_t* p
         cdef int32_t size
-        self.frame = None
+        self.frame_size = -1
         if available < 4:
             return False
         p = self._base() + self._start
@@ -137,17 +138,48 @@ cdef class FrameBuffer:
             raise BadFrame(f"frame length {size} is too short for a request header")
         if available - 4 < size:
             return False
-        self.frame = (self._pool._view if self._in_shared else self._own_view)[
-            self._start + 4:self._start + 4 + size]
+        self.frame_size = size
         self._start += 4 + size
         self._parse_header(p + 4, size)
         return True
+
+    @property
+    def frame(self):
+        """The request at hand, without its length prefix; None when there is none."""
+        return None if self.frame_size < 0 else self.frame_view()
+
+    cdef object frame_view(self):
+        return (self._pool._view if self._in_shared else self._own_view)[
+            self._start - self.frame_size:self._start]
+
+    cdef const uint8_t* frame_bytes(self) noexcept:
+        return self._base() + self._start - self.frame_size
+
+    cdef bint next_is(self, int api_key, int api_version) noexcept:
+        """Whether a whole request of that API and version is next: then `next_request` has it."""
+        cdef Py_ssize_t available = self._end - self._start
+        cdef const uint8_t* p = self._base() + self._start
+        cdef int32_t size
+        if available < 4 + HEADER_FIXED_BYTES:
+            return False
+        size = load_i32(p)
+        return (HEADER_FIXED_BYTES <= size <= self.frame_bytes_max and size <= available - 4
+                and load_i16(p + 4) == api_key and load_i16(p + 6) == api_version)
+
+    cdef Py_ssize_t place(self) noexcept:
+        """Where the request at hand begins, for `go_back`; good until somebody reads or settles."""
+        return self._start - self.frame_size - 4
+
+    cdef void go_back(self, Py_ssize_t place) noexcept:
+        """`next_request` gives the request at `place`, and all behind it, once more."""
+        self._start = place
+        self.frame_size = -1
 
     cpdef int settle(self) except -1:
         """Moves what is left out of the shared buffer, and frees what nobody needs."""
         cdef Py_ssize_t left = self._end - self._start
         cdef Py_ssize_t wanted
-        self.frame = None
+        self.frame_size = -1
         self._used_since_sweep = True
         if left == 0:
             self._start = self._end = 0
@@ -183,12 +215,12 @@ cdef class FrameBuffer:
         self._start = self._end = 0
         self._pool.held_bytes -= self._held
         self._held = 0
-        self.frame = None
+        self.frame_size = -1
         self._drop_own()
 
     # ------------------------------------------------------------- private
 
-    cdef const uint8_t* _base(self):
+    cdef const uint8_t* _base(self) noexcept:
         return <const uint8_t*>PyByteArray_AS_STRING(
             self._pool._bytes if self._in_shared else self._own)
 

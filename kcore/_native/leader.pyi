@@ -1,4 +1,5 @@
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 from kcore._native.batch import BatchInfo
 from kcore._native.log import AppendResult
@@ -14,6 +15,19 @@ class LeaderRules:
         need_keys: bool,
         plain: bool,
     ) -> None: ...
+
+class Leader(Replica):
+    """A base class for the partition of a broker that clients produce to."""
+
+    rules: LeaderRules
+    producers: Any
+    disk: Any
+    failure: str
+    internal: bool
+    acks_at_once: bool
+    stable_follows: bool
+    flush_at_offset: int
+    on_advance: Callable[[Any], None]
 
 Seen = TypeVar("Seen", covariant=True)
 

@@ -9,19 +9,18 @@ cimport cython
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t
 
 from kcore._native.batch cimport BatchHeader, BatchInfo, batch_stamp
+from kcore._native.fileops cimport Part
 from kcore._native.layout cimport ATTR_TRANSACTIONAL
 from kcore._native.log cimport AppendResult, Log
 from kcore._native.records cimport Pin, check_produced_batch
 from kcore._native.replica cimport Replica
+from kcore._native.segment cimport Segment
 
 
 @cython.final
 cdef class LeaderRules:
     """What a partition's configuration asks of a batch. `plain`: it is stored as it came, and no
     timestamp is too old."""
-
-    cdef int64_t max_bytes, segment_bytes, timestamp_after_max_ms
-    cdef bint need_keys, plain
 
     def __init__(self, *, int64_t max_bytes, int64_t segment_bytes, int64_t timestamp_after_max_ms,
                  bint need_keys, bint plain):
@@ -37,6 +36,35 @@ cdef class LeaderRules:
             latest = now_ms + self.timestamp_after_max_ms
         return (self.plain and not h.attributes & ATTR_TRANSACTIONAL
                 and h.size <= self.segment_bytes and h.max_timestamp <= latest)
+
+
+cdef class Leader(Replica):
+    cdef bint takes_runs(self) except -1:
+        """Whether a batch that is in the log is all there is to an append."""
+        return (self.acks_at_once and self.stable_follows and self.rules.plain
+                and not self.internal and not self.failure and not self.disk.refuses)
+
+
+cdef int append_run(
+    Log log, const Part* parts, const BatchHeader* heads, int count, int64_t size
+) except -1:
+    cdef Segment active = log._active
+    cdef int64_t pos = active.size
+    cdef int i
+    if pos == 0:
+        log._dir_unsynced = True        # its file may be made now
+    try:
+        active.write_run(parts, count, size)
+    except OSError as error:
+        raise log._write_failed(active, error) from error
+    for i in range(count):
+        active.note(&heads[i], pos)
+        pos += heads[i].size
+    active.verified_to = active.size
+    log.next_offset = active.next_offset
+    if active.index.count - active.index.stored >= 512:
+        log._store_indexes(active)
+    return 0
 
 
 def append_produced(Replica leader not None, data, LeaderRules rules not None, producers,
@@ -56,7 +84,7 @@ def append_produced(Replica leader not None, data, LeaderRules rules not None, p
     cdef BatchHeader h
     cdef AppendResult result
     cdef int64_t offset
-    check_produced_batch(source, rules.max_bytes, rules.need_keys, &h)
+    check_produced_batch(p, source.view.len, rules.max_bytes, rules.need_keys, &h)
     if source.view.readonly or not rules._takes(&h, now_ms):
         return BatchInfo.new(&h)
     log._enter()

@@ -9,7 +9,7 @@ import os
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t
 
-from kcore._native.fileops cimport File, FileOps
+from kcore._native.fileops cimport File, FileOps, Part
 
 cdef extern from *:
     """
@@ -22,6 +22,7 @@ cdef extern from *:
     #include <sys/mman.h>
     #include <sys/stat.h>
     #include <sys/types.h>
+    #include <sys/uio.h>
     #include <unistd.h>
     #ifdef __linux__
     #include <sys/vfs.h>
@@ -42,6 +43,19 @@ cdef extern from *:
             }
             if (done == 0) { errno = ENOSPC; return -1; }
             p += done; n -= done; pos += done;
+        }
+        return 0;
+    }
+
+    static int kc_pwritev_all(int fd, const struct iovec *parts, int count, int64_t size,
+                              int64_t pos) {
+        ssize_t done = pwritev(fd, parts, count, (off_t)pos);
+        if (done == size) return 0;
+        if (done < 0 && errno != EINTR) return -1;
+        /* A signal, or a disk that is nearly full: all of it again, each part to its end. */
+        for (; count; count--, parts++) {
+            if (kc_pwrite_all(fd, parts->iov_base, (int64_t)parts->iov_len, pos)) return -1;
+            pos += (int64_t)parts->iov_len;
         }
         return 0;
     }
@@ -118,6 +132,7 @@ cdef extern from *:
     int KC_MAPS_AHEAD
     int KC_SYNC(int fd) nogil
     int kc_pwrite_all(int fd, const uint8_t* p, int64_t n, int64_t pos) nogil
+    int kc_pwritev_all(int fd, const Part* parts, int count, int64_t size, int64_t pos) nogil
     int kc_preallocate(int fd, int64_t to) nogil
     int kc_stores_safely(int fd) nogil
     int kc_sync_filesystem(int fd) nogil
@@ -165,6 +180,18 @@ cdef class PosixOps(FileOps):
         else:
             with nogil:
                 rc = kc_pwrite_all(f.fd, data, size, pos)
+        if rc:
+            _raise(f.path)
+        return 0
+
+    cdef int pwritev(self, File f, const Part* parts, int count, int64_t size,
+                     int64_t pos) except -1:
+        cdef int rc
+        if size < NOGIL_BYTES:
+            rc = kc_pwritev_all(f.fd, parts, count, size, pos)
+        else:
+            with nogil:
+                rc = kc_pwritev_all(f.fd, parts, count, size, pos)
         if rc:
             _raise(f.path)
         return 0

@@ -163,7 +163,10 @@ def build_produce(int version, int32_t correlation_id, int32_t throttle_ms, list
             put_topic(&w, flexible, version >= TOPIC_ID_FROM, topic, "TopicProduceResponse.name")
             put_count(&w, flexible, len(partitions))
             for result in partitions:
-                _put_result(&w, version, flexible, result)
+                _put_result(
+                    &w, version, result.index, result.error_code, result.base_offset,
+                    result.append_time_ms, result.log_start_offset, result.record_errors,
+                    result.error_message, result.current_leader)
             if flexible:
                 put_i8(&w, 0)
         put_i32(&w, throttle_ms)
@@ -181,27 +184,55 @@ def build_produce(int version, int32_t correlation_id, int32_t throttle_ms, list
         close_writer(&w)
 
 
-cdef int _put_result(Writer* w, int version, bint flexible, ProduceResult result) except -1:
+cdef int put_appended(
+    Writer* w, int version, int32_t correlation_id, object topic, int32_t index,
+    int64_t base_offset, int64_t log_start_offset
+) except -1:
+    cdef bint flexible = version >= FLEXIBLE_FROM
+    cdef Py_ssize_t start = w.p - w.base
+    put_i32(w, 0)
+    put_i32(w, correlation_id)
+    if flexible:
+        put_i8(w, 0)
+    put_count(w, flexible, 1)
+    put_topic(w, flexible, version >= TOPIC_ID_FROM, topic, "TopicProduceResponse.name")
+    put_count(w, flexible, 1)
+    _put_result(w, version, index, 0, base_offset, -1, log_start_offset, (), None, None)
+    if flexible:
+        put_i8(w, 0)
+    put_i32(w, 0)
+    if flexible:
+        put_i8(w, 0)
+    store_i32(w.base + start, <int32_t> (w.p - w.base - start - 4))
+    return 0
+
+
+cdef int _put_result(
+    Writer* w, int version, int32_t index, int16_t error_code, int64_t base_offset,
+    int64_t append_time_ms, int64_t log_start_offset, object record_errors, object error_message,
+    object current_leader
+) except -1:
+    cdef bint flexible = version >= FLEXIBLE_FROM
     cdef int32_t batch_index, leader_id, leader_epoch
-    put_i32(w, result.index)
-    put_i16(w, result.error_code)
-    put_i64(w, result.base_offset)
-    put_i64(w, result.append_time_ms)
+    put_i32(w, index)
+    put_i16(w, error_code)
+    put_i64(w, base_offset)
+    put_i64(w, append_time_ms)
     if version >= 5:
-        put_i64(w, result.log_start_offset)
+        put_i64(w, log_start_offset)
     if version >= 8:
-        put_count(w, flexible, len(result.record_errors))
-        for batch_index, message in result.record_errors:
+        put_count(w, flexible, len(record_errors))
+        for batch_index, message in record_errors:
             put_i32(w, batch_index)
             put_string(w, flexible, True, message, "BatchIndexAndErrorMessage.batch_index_error_message")
             if flexible:
                 put_i8(w, 0)
-        put_string(w, flexible, True, result.error_message, "PartitionProduceResponse.error_message")
+        put_string(w, flexible, True, error_message, "PartitionProduceResponse.error_message")
     if not flexible:
         return 0
-    if version < 10 or result.current_leader is None:
+    if version < 10 or current_leader is None:
         return put_i8(w, 0)
-    leader_id, leader_epoch = result.current_leader
+    leader_id, leader_epoch = current_leader
     put_i8(w, 1)
     put_uvarint(w, 0)  # tag
     put_uvarint(w, 9)  # size

@@ -159,5 +159,5 @@ cdef int check_records(
 
 # `check_produced` for C callers: fills `h`, raises what it raises.
 cdef int check_produced_batch(
-    Pin source, int64_t max_bytes, bint need_keys, BatchHeader* h
+    const uint8_t* p, int64_t n, int64_t max_bytes, bint need_keys, BatchHeader* h
 ) except -1

@@ -104,27 +104,28 @@ def check_produced(data, *, Py_ssize_t max_bytes, bint need_keys=False):
     `need_keys`: the broker passes it on as it is.
     """
     cdef BatchHeader h
-    check_produced_batch(Pin.of(data), max_bytes, need_keys, &h)
+    cdef Pin source = Pin.of(data)
+    check_produced_batch(
+        <const uint8_t*>source.view.buf, source.view.len, max_bytes, need_keys, &h)
     return BatchInfo.new(&h)
 
 
 cdef int check_produced_batch(
-    Pin source, int64_t max_bytes, bint need_keys, BatchHeader* h
+    const uint8_t* p, int64_t n, int64_t max_bytes, bint need_keys, BatchHeader* h
 ) except -1:
     cdef Pin section
     cdef const uint8_t* start
     cdef int64_t size
-    cdef const uint8_t* p = <const uint8_t*>source.view.buf
-    cdef BatchStatus status = batch_peek(p, source.view.len, h)
+    cdef BatchStatus status = batch_peek(p, n, h)
     if status == BATCH_MAGIC:
         raise InvalidRecord(
             "only record batches of version 2 can be produced", expected=2, found=h.magic
         )
     raise_batch_status(status, h, None, 0)
-    if h.size != source.view.len:
+    if h.size != n:
         raise InvalidRecord(
             "a partition's data must be exactly one batch", expected=f"{h.size} bytes",
-            found=f"{source.view.len} bytes",
+            found=f"{n} bytes",
         )
     if h.size > max_bytes:
         raise LimitExceeded(
@@ -132,8 +133,10 @@ cdef int check_produced_batch(
         )
     _check_crc(p, h)
     _check_rules(h)
-    if need_keys or (h.attributes & ATTR_CODEC_MASK) == CODEC_NONE:
-        section = section_of(source, p, h, &start, &size)
+    if (h.attributes & ATTR_CODEC_MASK) == CODEC_NONE:
+        check_records(p + BATCH_HEADER_BYTES, h.size - BATCH_HEADER_BYTES, h, need_keys)
+    elif need_keys:
+        section = section_of(None, p, h, &start, &size)
         check_records(start, size, h, need_keys)
     return 0
 

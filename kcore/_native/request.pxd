@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int64_t
 
+from kcore._native.framing cimport FrameBuffer
+
 
 cdef enum:
     LATENCY_BUCKET_COUNT = 25
@@ -16,6 +18,7 @@ cdef class RequestMetrics:
     cdef readonly int64_t total_us
     cdef int64_t _buckets[LATENCY_BUCKET_COUNT]
     cpdef int observe(self, int64_t elapsed_us) except -1
+    cdef int observe_run(self, int64_t elapsed_us, int count) noexcept
 
 
 cdef class RequestContext:
@@ -30,6 +33,13 @@ cdef class RequestContext:
     cdef readonly int64_t now_ms
 
 
+cdef class RunHandler:
+    """Handles requests of one API that stand one behind the other in a connection's bytes."""
+    # How many it has handled, from the request at hand on, `most` at most; 0: somebody else must.
+    # None before the last of them is left over. `answers` gets the bytes of their answers.
+    cdef int take(self, FrameBuffer frames, int64_t now_ms, int most, list answers) except -1
+
+
 cdef class RequestRow:
     cdef readonly int key
     cdef readonly int min_version
@@ -38,6 +48,7 @@ cdef class RequestRow:
     cdef readonly bint pipelined
     cdef public object handler
     cdef readonly RequestMetrics metrics
+    cdef public RunHandler runs         # None: there is none for this API
 
 
 cdef class RequestDispatch:

@@ -46,8 +46,11 @@ class RequestContext:
     @property
     def now_ms(self) -> int: ...
 
+class RunHandler: ...
+
 class RequestRow:
     handler: Callable[..., Any]
+    runs: RunHandler | None
     def __init__(
         self,
         key: int,

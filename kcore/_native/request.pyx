@@ -35,13 +35,17 @@ cdef class RequestMetrics:
         return [self._buckets[i] for i in range(LATENCY_BUCKET_COUNT)]
 
     cpdef int observe(self, int64_t elapsed_us) except -1:
+        return self.observe_run(elapsed_us, 1)
+
+    cdef int observe_run(self, int64_t elapsed_us, int count) noexcept:
+        """Requests that were answered together: each took all of the time."""
         cdef int bucket = 0
-        self.count += 1
-        self.total_us += elapsed_us
+        self.count += count
+        self.total_us += elapsed_us * count
         while elapsed_us > 0 and bucket < LATENCY_BUCKET_COUNT - 1:
             elapsed_us >>= 1
             bucket += 1
-        self._buckets[bucket] += 1
+        self._buckets[bucket] += count
         return 0
 
 
@@ -65,6 +69,11 @@ cdef class RequestContext:
         self.principal = principal
         self.listener = listener
         self.now_ms = now_ms
+
+
+cdef class RunHandler:
+    cdef int take(self, FrameBuffer frames, int64_t now_ms, int most, list answers) except -1:
+        return 0
 
 
 cdef class RequestRow:

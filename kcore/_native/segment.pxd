@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t
 
 from kcore._native.batch cimport BatchHeader
-from kcore._native.fileops cimport File, FileOps
+from kcore._native.fileops cimport File, FileOps, Part
 from kcore._native.index cimport OffsetIndex, TimeIndex
 from kcore._native.mapping cimport FetchSpan, Mapping
 
@@ -59,8 +59,10 @@ cdef class Segment:
     cdef int let_go(self) except -1
     cdef void note_synced(self) noexcept
     cdef int write(self, const uint8_t* data, int64_t size) except -1
+    cdef int write_run(self, const Part* parts, int count, int64_t size) except -1
     cdef int _grow(self, int64_t size) except -1
     cdef int _map(self, int64_t size) except -1
+    cdef void _store(self, const Part* parts, int count) noexcept
     cdef int _populate_ahead(self) except -1
     cdef int drop_unwritten(self) except -1
     cdef void note(self, const BatchHeader* h, int64_t pos) noexcept nogil

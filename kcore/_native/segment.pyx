@@ -188,20 +188,36 @@ cdef class Segment:
 
     cdef int write(self, const uint8_t* data, int64_t size) except -1:
         """Puts the bytes at the end of the data without counting them yet: `note` does, after."""
+        cdef Part part
+        part.data, part.size = <void*>data, <size_t>size
+        return self.write_run(&part, 1, size)
+
+    cdef int write_run(self, const Part* parts, int count, int64_t size) except -1:
+        """As `write`: `count` parts of `size` bytes together, one behind the other, in one go."""
         cdef int64_t end = self.size + size
         if end > self.allocated:
             self._grow(end)
         self.unsynced = self.written = self.used = True
         if self.stores and (size <= STORE_BYTES_MAX or self.mode == APPEND_MMAP):
             if not self.ops.wants_populate() or self.mode == APPEND_MMAP:
-                memcpy(self.mapping.data + self.size, data, size)
+                self._store(parts, count)
                 return 0
             self._populate_ahead()
             if end <= self.populated:
-                memcpy(self.mapping.data + self.size, data, size)
+                self._store(parts, count)
                 return 0
-        self.ops.pwrite(self.file, data, size, self.size)
+        if count == 1:
+            self.ops.pwrite(self.file, <const uint8_t*>parts[0].data, size, self.size)
+        else:
+            self.ops.pwritev(self.file, parts, count, size, self.size)
         return 0
+
+    cdef void _store(self, const Part* parts, int count) noexcept:
+        cdef uint8_t* to = self.mapping.data + self.size
+        cdef int i
+        for i in range(count):
+            memcpy(to, parts[i].data, parts[i].size)
+            to += parts[i].size
 
     cdef int _populate_ahead(self) except -1:
         cdef int done = self.mapping.poll()

@@ -62,11 +62,13 @@ class Row(RequestRow):
         self.api = api
         self.name = apis.APIS[api.key].name
 
-    def _first(self, *args: Any) -> Any:
+    def _first(self, ctx: RequestContext, *request: Any) -> Any:
         """The first request for this API has its module imported."""
         self.api = self.api.loaded()
         self.handler = self.api.handler
-        return self.handler(*args)
+        if self.api.make_runs is not None:
+            self.runs = self.api.make_runs(ctx.services)
+        return self.handler(ctx, *request)
 
 
 class Dispatcher(RequestDispatch):

@@ -23,9 +23,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kbroker.base.check import invariant
+
+if TYPE_CHECKING:
+    from kcore._native.request import RunHandler
 
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
@@ -40,6 +43,7 @@ class Api(NamedTuple):
     version is offered, which they then never send. A request in that gap closes its connection.
     `pipelined`: later requests of the connection go on while this one waits.
     `on_error(ctx, req, error_code)` builds the answer to a request whose handler failed.
+    `make_runs(services)`: what takes plain requests, several at once, before `handler` is asked.
     """
 
     key: int
@@ -50,6 +54,7 @@ class Api(NamedTuple):
     pipelined: bool
     handler: Handler
     on_error: Callable[..., Any] | None
+    make_runs: Callable[..., RunHandler] | None = None
 
     def loaded(self) -> Api:
         """The same row with its module imported."""
@@ -80,12 +85,15 @@ def handles_raw(
     advertise_min: int | None = None,
     pipelined: bool = True,
     on_error: Callable[..., Any] | None = None,
+    make_runs: Callable[..., RunHandler] | None = None,
 ) -> Callable[[H], H]:
     """Marks `handle(ctx, frame, pos)`: the handler parses the frame and builds the answer itself.
 
     `on_error(ctx, frame_or_none, error_code)` answers None to have the connection closed.
     """
-    return _marker(key, min_version, max_version, advertise_min, True, pipelined, on_error)
+    return _marker(
+        key, min_version, max_version, advertise_min, True, pipelined, on_error, make_runs
+    )
 
 
 def _marker(
@@ -96,12 +104,15 @@ def _marker(
     raw: bool,
     pipelined: bool,
     on_error: Callable[..., Any] | None,
+    make_runs: Callable[..., RunHandler] | None = None,
 ) -> Callable[[H], H]:
     lowest = min_version if advertise_min is None else advertise_min
     invariant(0 <= lowest <= min_version <= max_version, f"API {key}: versions are out of order")
 
     def mark(handler: H) -> H:
-        api = Api(key, min_version, max_version, lowest, raw, pipelined, handler, on_error)
+        api = Api(
+            key, min_version, max_version, lowest, raw, pipelined, handler, on_error, make_runs
+        )
         setattr(handler, _MARK, api)
         return handler
 

@@ -24,12 +24,11 @@ from kbroker.log.config import INT64_MAX, PartitionConfig
 from kbroker.log.host import PartitionHost
 from kbroker.log.markers import parse_marker
 from kbroker.log.outcome import AppendOutcome, refused, refused_by_engine
-from kbroker.log.producers import NO_OFFSET, SeenBatch
+from kbroker.log.producers import NO_OFFSET, ProducerStates, SeenBatch
 from kbroker.log.retention import plan_retention
 from kbroker.log.states import PartitionStates, store_snapshot
 from kcore import AppendResult, Log, LogConfig, inspect
-from kcore._native.leader import LeaderRules, append_produced
-from kcore._native.replica import Replica
+from kcore._native.leader import Leader, LeaderRules, append_produced
 from kcore.errors import CoreError, DiskFull, OffsetOutOfRange, StorageFailed, TooManyFiles
 
 if TYPE_CHECKING:
@@ -44,15 +43,14 @@ READ_COMMITTED = 1
 INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 
 
-class PartitionLog(Replica):
+class PartitionLog(Leader):
     # fmt: off
     __slots__ = (
-        "_flush_at_offset", "_host", "_opened_offset", "_producers", "_rules",
-        "_stable_follows", "_sync", "closed_durable", "config", "doomed_paths", "failure",
-        "flush_in_flight", "index", "internal", "path", "states", "told_damage", "topic",
-        "topic_id",
+        "_host", "_opened_offset", "_sync", "closed_durable", "config", "doomed_paths",
+        "flush_in_flight", "index", "path", "states", "told_damage", "topic", "topic_id",
     )
     # fmt: on
+    producers: ProducerStates
 
     def __init__(
         self,
@@ -70,8 +68,10 @@ class PartitionLog(Replica):
         # The engine's log, for reads and tools; appending to it directly skips every rule.
         self.log = log
         self.states = states
-        self._producers = states.producers
+        self.producers = states.producers
         self._host = host
+        self.disk = host.disk
+        self.on_advance = host.on_advance
         self._opened_offset = log.next_offset
         self.closed_durable = False
         self.topic = topic
@@ -81,10 +81,9 @@ class PartitionLog(Replica):
         self.key = (topic_id, index)  # what requests about this partition park under
         self.path = path
         self.leader_epoch = leader_epoch
-        self.failure = ""  # why this partition takes no appends, "" when it does
+        self.failure = ""
         self.flush_in_flight = False
         self.told_damage: set[int] = set()  # damaged ranges that were logged, by first offset
-        self._flush_at_offset = INT64_MAX
         self.doomed_paths: list[str] = []  # renamed files whose time to go will come
         self._apply_config(config)
         # What recovery kept is as safe as it gets: a single replica serves all of it (3.8).
@@ -179,13 +178,13 @@ class PartitionLog(Replica):
         """Appends one batch of a client; `span` is stamped in place. Never raises for what a
         client or a disk can do. `txn_verified`: a coordinator has this partition in the batch's
         transaction; without that a transactional batch is refused."""
-        if self._host.disk.refuses or self.failure:
+        if self.disk.refuses or self.failure:
             return refused(errors.KAFKA_STORAGE_ERROR, self.refuses)
         log = self.log
         info: BatchInfo | None = None
         append_time_ms = -1
         try:
-            result = append_produced(self, span, self._rules, self._producers, now_ms)
+            result = append_produced(self, span, self.rules, self.producers, now_ms)
             if not isinstance(result, AppendResult):
                 if isinstance(result, SeenBatch):
                     return self._seen(result)
@@ -194,7 +193,7 @@ class PartitionLog(Replica):
                 config = self.config
                 refuse_unfit(info, config, txn_verified)
                 if info.producer_id >= 0:
-                    seen = self._producers.check(info)
+                    seen = self.producers.check(info)
                     if seen is not None:
                         return self._seen(seen)
                 data, append_time_ms = converted(span, info, config, now_ms)
@@ -213,10 +212,10 @@ class PartitionLog(Replica):
         if result.rolled:
             self._after_roll(base_offset)
         if info is not None and info.producer_id >= 0:
-            self._producers.append(info, base_offset, now_ms)
+            self.producers.append(info, base_offset, now_ms)
             if info.is_transactional:
-                self._stable_follows = False
-        self._after_append(next_offset)
+                self.stable_follows = False
+        self.after_append(next_offset)
         return AppendOutcome(
             0, base_offset, next_offset, append_time_ms, log.log_start_offset,
             next_offset - base_offset, result.size if info is None else info.size,
@@ -229,7 +228,7 @@ class PartitionLog(Replica):
         )
 
     def append_marker(self, batch: bytes | bytearray, *, now_ms: int) -> AppendOutcome:
-        if self._host.disk.refuses or self.failure:
+        if self.disk.refuses or self.failure:
             return refused(errors.KAFKA_STORAGE_ERROR, self.refuses)
         data = bytearray(batch)  # stamped in place
         try:
@@ -237,7 +236,7 @@ class PartitionLog(Replica):
             marker = parse_marker(data) if info.is_control else None
             if marker is None:
                 raise KafkaError(errors.INVALID_RECORD, "the batch is not a transaction marker")
-            self._producers.check_marker(
+            self.producers.check_marker(
                 info.producer_id, info.producer_epoch, marker.coordinator_epoch
             )
             result = self.log.append(data, leader_epoch=self.leader_epoch, verify=False)
@@ -248,8 +247,8 @@ class PartitionLog(Replica):
         base_offset = result.base_offset
         if result.rolled:
             self._after_roll(base_offset)
-        self._stable_follows = False
-        completed = self._producers.append_marker(
+        self.stable_follows = False
+        completed = self.producers.append_marker(
             info.producer_id,
             info.producer_epoch,
             marker.coordinator_epoch,
@@ -258,30 +257,30 @@ class PartitionLog(Replica):
             now_ms,
         )
         if completed is not None:
-            row = self.states.txns.complete(completed, self._producers.first_open_offset)
+            row = self.states.txns.complete(completed, self.producers.first_open_offset)
             if row is not None:
                 try:
                     self.states.write_abort(self.log.segments()[-1].base_offset, row)
                 except OSError as error:
-                    self._host.disk.fail(f"{self.topic}-{self.index}: transaction index: {error}")
-        self._after_append(result.last_offset + 1)
+                    self.disk.fail(f"{self.topic}-{self.index}: transaction index: {error}")
+        self.after_append(result.last_offset + 1)
         return AppendOutcome(
             0, base_offset, result.last_offset + 1, -1, self.log.log_start_offset, 0, info.size
         )
 
-    def _after_append(self, next_offset: int) -> None:
+    def after_append(self, next_offset: int) -> None:
         if self._sync:
             self._host.request_flush(self)
             return
         self.high_watermark = next_offset
-        if self._stable_follows:
+        if self.stable_follows:
             self.last_stable_offset = next_offset
         else:
             self._settle_stable()
-        if next_offset >= self._flush_at_offset:
-            self._flush_at_offset = next_offset + self.config.flush_messages
+        if next_offset >= self.flush_at_offset:
+            self.flush_at_offset = next_offset + self.config.flush_messages
             self._host.request_flush(self)
-        self._host.on_advance(self)
+        self.on_advance(self)
 
     def roll(self) -> None:
         """Ends the active segment, if it has anything."""
@@ -303,7 +302,7 @@ class PartitionLog(Replica):
     @property
     def refuses(self) -> str:
         """Why appends are refused, "" when they are not."""
-        disk = self._host.disk
+        disk = self.disk
         return self.failure or disk.failure or disk.full
 
     def _refused_by_engine(self, error: CoreError) -> AppendOutcome:
@@ -327,14 +326,14 @@ class PartitionLog(Replica):
         if flushed_offset > self.high_watermark:
             self.high_watermark = flushed_offset
             self._settle_stable()
-            self._host.on_advance(self)
+            self.on_advance(self)
 
     def fail(self, why: str) -> None:
         """A write or sync failed: no more acknowledgements from this disk, and those that wait
         are told (D3)."""
         self.failure = self.failure or why
-        self._host.disk.fail(f"{self.topic}-{self.index}: {why}")
-        self._host.on_advance(self)
+        self.disk.fail(f"{self.topic}-{self.index}: {why}")
+        self.on_advance(self)
 
     @property
     def waits_for_flush(self) -> bool:
@@ -397,17 +396,17 @@ class PartitionLog(Replica):
         if leader_epoch > self.leader_epoch:
             self.states.epochs.assign(leader_epoch, self.log.next_offset)
             self.leader_epoch = leader_epoch
-            self._host.on_advance(self)
+            self.on_advance(self)
 
     def configure(self, config: PartitionConfig) -> None:
         self._apply_config(config)
         self.log.configure(**config.log_settings())
-        if self.high_watermark < self.next_offset and not (self._sync or self._host.disk.failure):
-            self._after_append(self.log.next_offset)  # no acknowledgement waits any more
+        if self.high_watermark < self.next_offset and not (self._sync or self.disk.failure):
+            self.after_append(self.log.next_offset)  # no acknowledgement waits any more
 
     def _apply_config(self, config: PartitionConfig) -> None:
         self.config = config
-        self._rules = LeaderRules(
+        self.rules = LeaderRules(
             max_bytes=config.max_message_bytes,
             segment_bytes=config.segment_bytes,
             timestamp_after_max_ms=config.timestamp_after_max_ms,
@@ -415,7 +414,8 @@ class PartitionLog(Replica):
             plain=config.stores_as_sent,
         )
         self._sync = config.flush_sync or config.flush_messages <= 1
-        self._flush_at_offset = min(INT64_MAX, self.log.next_offset + config.flush_messages)
+        self.acks_at_once = not self._sync
+        self.flush_at_offset = min(INT64_MAX, self.log.next_offset + config.flush_messages)
 
     def delete_records(self, before_offset: int) -> int:
         """Moves the log start up and returns it. KafkaError when beyond the high watermark."""
@@ -428,24 +428,24 @@ class PartitionLog(Replica):
             bases = [segment.base_offset for segment in self.log.segments()]
             self.doomed_paths += self.log.truncate_prefix(before_offset)
             self._dropped(bases)
-            self._host.on_advance(self)
+            self.on_advance(self)
         return self.log.log_start_offset
 
     def truncate(self, next_offset: int) -> None:
         """Cuts the log's end: a follower that diverged. State is loaded as if just opened."""
         self.log.truncate(next_offset)
         self.states.load(self.log, self._host.clock_ms())
-        self._producers = self.states.producers
+        self.producers = self.states.producers
         self.high_watermark = min(self.high_watermark, self.log.next_offset)
         self._settle_stable()
-        self._host.on_advance(self)
+        self.on_advance(self)
 
     def _settle_stable(self) -> None:
-        first_open_offset = self._producers.first_open_offset
+        first_open_offset = self.producers.first_open_offset
         txns = self.states.txns
         stable = txns.stable_below(self.high_watermark, first_open_offset)
         # Without an open transaction the two offsets move together, and appends skip all this.
-        self._stable_follows = first_open_offset == NO_OFFSET and txns.settled
+        self.stable_follows = first_open_offset == NO_OFFSET and txns.settled
         self.last_stable_offset = max(stable, min(self.log.log_start_offset, self.high_watermark))
 
     def apply_retention(self, now_ms: int) -> int:
@@ -470,7 +470,7 @@ class PartitionLog(Replica):
             self.roll()
         self.doomed_paths += log.delete_segments_below(plan.delete_below)
         self._dropped([segment.base_offset for segment in segments])
-        self._host.on_advance(self)
+        self.on_advance(self)
         return plan.segment_count
 
     def _dropped(self, bases_before: list[int]) -> None:
@@ -485,7 +485,7 @@ class PartitionLog(Replica):
         return paths
 
     def expire_producers(self, now_ms: int) -> int:
-        return self._producers.expire(now_ms, self._host.producer_expiration_ms)
+        return self.producers.expire(now_ms, self._host.producer_expiration_ms)
 
     def close(self, *, sync: bool = True) -> None:
         """Notes the producers, trims, syncs if `touched` and closes. Idempotent. Without `sync` the

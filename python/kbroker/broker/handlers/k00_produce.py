@@ -8,6 +8,7 @@
 * v7 is the first with zstd (UNSUPPORTED_COMPRESSION_TYPE before), v8 has record errors and a
   message, v13 names topics by id (UNKNOWN_TOPIC_ID).
 * Internal topics take records of `__admin_client` only, as in Kafka (INVALID_TOPIC_EXCEPTION).
+* `ProduceRuns` takes plain requests before they come here, and must do what is done here.
 * Transactional batches get INVALID_TXN_STATE: no transaction coordinator exists that could have
   opened a transaction.
 
@@ -27,8 +28,10 @@ from kbroker.broker.purgatory import Outcome
 from kbroker.broker.registry import handles_raw
 from kbroker.wire import apis
 from kcore._native.produce_codec import ProduceResult, build_produce, parse_produce
+from kcore._native.produce_run import ProduceRuns
 
 if TYPE_CHECKING:
+    from kbroker.broker.services import Services
     from kbroker.log.partition_log import PartitionLog
 
 _IDS_FROM = 13
@@ -42,7 +45,11 @@ Results = list[tuple[Any, list[ProduceResult]]]
 Waiting = list[tuple["PartitionLog", int, ProduceResult]]
 
 
-@handles_raw(apis.PRODUCE, 3, 13, advertise_min=0)
+def _runs(services: Services) -> ProduceRuns:
+    return ProduceRuns(services.logs.by_name, services.logs.by_id)
+
+
+@handles_raw(apis.PRODUCE, 3, 13, advertise_min=0, make_runs=_runs)
 def handle(
     ctx: RequestContext, frame: memoryview, pos: int
 ) -> list[bytes] | Coroutine[Any, Any, list[bytes]] | None:
