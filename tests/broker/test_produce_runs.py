@@ -33,7 +33,8 @@ from kcore._native.produce_run import ProduceRuns
 from tests.broker.data_support import TOPIC, TOPIC_ID, DataBroker, produced
 from tests.log.support import batch
 
-WAIT_MS = 10_000
+WAIT_MS = 60_000
+WAIT_S = 120  # bounds the waits of a test; nothing here takes a hundredth of it
 COUNTERS = (
     "produce_requests",
     "failed_produce_requests",
@@ -384,8 +385,8 @@ def test_answers_of_a_run_wait_for_their_turn() -> None:
     with kbroker.BrokerThread({"kcore.storage": "memory", "num.partitions": "2"}) as running:
         host, _, port = running.bootstrap.rpartition(":")
         with (
-            socket.create_connection((host, int(port)), timeout=20) as one,
-            socket.create_connection((host, int(port)), timeout=20) as other,
+            socket.create_connection((host, int(port)), timeout=WAIT_S) as one,
+            socket.create_connection((host, int(port)), timeout=WAIT_S) as other,
         ):
             created = CreateTopicsRequest(
                 topics=[CreatableTopic(name=TOPIC, num_partitions=2, replication_factor=1)]
@@ -406,6 +407,14 @@ def test_the_first_request_brings_them(broker: Stream) -> None:
 
 def answered(sock: socket.socket) -> int:
     """The correlation id of the next answer."""
-    size, number = struct.unpack(">ii", sock.recv(8, socket.MSG_WAITALL))
-    assert len(sock.recv(size - 4, socket.MSG_WAITALL)) == size - 4
+    size, number = struct.unpack(">ii", received(sock, 8))
+    received(sock, size - 4)
     return int(number)
+
+
+def received(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += (part := sock.recv(size - len(data)))
+        assert part, "the broker closed the connection"
+    return data
