@@ -23,8 +23,8 @@ def asked(*indexes: int, session: int = 0, epoch: int = 0, forget: tuple[int, ..
     )  # fmt: skip
 
 
-def cache(slots: int = 10) -> FetchSessionCache:
-    return FetchSessionCache(SeededRng(1), slots)
+def cache(slots: int = 10, partitions_max: int = 100) -> FetchSessionCache:
+    return FetchSessionCache(SeededRng(1), slots, partitions_max)
 
 
 def resolve(sessions: FetchSessionCache, request: Any, version: int, now_ms: int) -> Any:
@@ -118,6 +118,39 @@ def test_an_emptied_session_is_closed() -> None:
     one = opened(sessions, 0)
     plan = resolve(sessions, asked(session=one, epoch=1, forget=(0,)), NAMES, 0)
     assert (plan.session_id, wanted(plan), len(sessions)) == (0, [], 0)
+
+
+def test_a_session_that_grows_too_large_is_over() -> None:
+    sessions = cache(partitions_max=4)
+    one = opened(sessions, 0, 1)
+    grown = resolve(sessions, asked(2, 3, session=one, epoch=1), NAMES, 0)
+    assert (grown.session_id, wanted(grown)) == (one, [0, 1, 2, 3])
+    over = resolve(sessions, asked(4, session=one, epoch=2), NAMES, 0)
+    assert (over.error_code, len(sessions)) == (errors.FETCH_SESSION_ID_NOT_FOUND, 0)
+    assert opened(sessions, 0, 1, 2, 3) != 0
+
+
+def test_all_sessions_together_hold_so_many_partitions() -> None:
+    sessions = cache(partitions_max=4)
+    first, second = opened(sessions, 0, 1), opened(sessions, 0, 1)
+    assert (first != 0, second != 0, opened(sessions, 0)) == (True, True, 0)
+    resolve(sessions, asked(session=first, epoch=1, forget=(0,)), NAMES, 0)
+    third = opened(sessions, 5)
+    assert third != 0 and opened(sessions, 0) == 0
+    resolve(sessions, asked(session=first, epoch=2, forget=(1,)), NAMES, 0)
+    resolve(sessions, asked(session=second, epoch=-1), NAMES, 0)
+    assert opened(sessions, 0, 1, 2, 3) == 0 and opened(sessions, 0, 1, 2) != 0
+
+
+def test_who_is_evicted_makes_room() -> None:
+    sessions = cache(slots=1, partitions_max=3)
+    opened(sessions, 0, 1)
+    assert opened(sessions, 0, now_ms=EVICTION_AGE_MS + 1) != 0
+    assert sessions.evicted == 1 and len(sessions) == 1
+    grown = resolve(
+        sessions, asked(1, 2, session=next(iter(sessions)).id, epoch=1), NAMES, EVICTION_AGE_MS + 1
+    )
+    assert grown.session_id != 0
 
 
 def test_full_of_young_sessions_there_is_no_slot() -> None:

@@ -15,8 +15,10 @@ Errors, for the whole request: FETCH_SESSION_ID_NOT_FOUND (no such id, or evicte
 INVALID_FETCH_SESSION_EPOCH (not the next one), FETCH_SESSION_TOPIC_ID_ERROR (the session began with
 topic names and goes on with ids, or the other way). After any of them the client starts a new one.
 
-A session costs memory, so there are `slots` of them. A new session may take the slot of one that
-nobody has used for two minutes, or else of a smaller one that is at least two minutes old.
+A session costs memory, so there are `slots` of them, and they hold `partitions_max` partitions
+together, about 450 bytes each: one that grows above that is closed as if evicted, and none begins.
+A new session may take the slot of one that nobody has used for two minutes, or else of a smaller
+one that is at least two minutes old.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ EPOCH_MAX = (1 << 31) - 1
 NO_SESSION = 0
 
 SLOTS_DEFAULT = 1000
+PARTITIONS_MAX = 1_000_000
 EVICTION_AGE_MS = 120_000
 IDS_FROM_VERSION = 13
 
@@ -55,11 +58,15 @@ class FetchSession:
 
 
 class FetchSessionCache:
-    __slots__ = ("_rng", "_sessions", "_slots", "evicted")
+    __slots__ = ("_partitions", "_partitions_max", "_rng", "_sessions", "_slots", "evicted")
 
-    def __init__(self, rng: Rng, slots: int = SLOTS_DEFAULT) -> None:
+    def __init__(
+        self, rng: Rng, slots: int = SLOTS_DEFAULT, partitions_max: int = PARTITIONS_MAX
+    ) -> None:
         self._rng = rng
         self._slots = slots
+        self._partitions_max = partitions_max
+        self._partitions = 0  # of all sessions
         self._sessions: dict[int, FetchSession] = {}  # the longest unused first
         self.evicted = 0
 
@@ -78,13 +85,12 @@ class FetchSessionCache:
             if request.session_id != NO_SESSION:
                 closed = self._sessions.pop(request.session_id, None)
                 if closed is not None:
-                    closed.reader.close()
+                    self._close(closed)
             if epoch == FINAL_EPOCH or not request.topics:
                 reader = FetchReader()
-            else:
-                reader = self._open(request, version >= IDS_FROM_VERSION, clock.monotonic_ms())
-            reader.merge(request.topics, ())
-            return reader, 0
+                reader.merge(request.topics, ())
+                return reader, 0
+            return self._open(request, version >= IDS_FROM_VERSION, clock.monotonic_ms()), 0
         session = self._sessions.get(request.session_id)
         if session is None:
             return None, errors.FETCH_SESSION_ID_NOT_FOUND
@@ -92,19 +98,28 @@ class FetchSessionCache:
             return None, errors.INVALID_FETCH_SESSION_EPOCH
         if session.by_ids != (version >= IDS_FROM_VERSION):
             return None, errors.FETCH_SESSION_TOPIC_ID_ERROR
-        return self._go_on(session, request, clock.monotonic_ms()), 0
+        reader = self._go_on(session, request, clock.monotonic_ms())
+        return reader, 0 if reader is not None else errors.FETCH_SESSION_ID_NOT_FOUND
 
     def _open(self, request: FetchRequest, by_ids: bool, now_ms: int) -> FetchReader:
-        """A session's reader, or another where there is no slot."""
-        if len(self._sessions) >= self._slots and not self._evict_for(
-            sum(len(asked_list) for _, asked_list in request.topics), now_ms
-        ):
-            return FetchReader()
+        """A session's reader, or another where there is no slot, or no room."""
         session = FetchSession(self._new_id(), by_ids, now_ms)
+        session.reader.merge(request.topics, ())
+        size = len(session.reader)
+        if self._partitions + size > self._partitions_max or (
+            len(self._sessions) >= self._slots and not self._evict_for(size, now_ms)
+        ):
+            reader = FetchReader()
+            reader.merge(request.topics, ())
+            return reader
+        self._partitions += size
         self._sessions[session.id] = session
         return session.reader
 
-    def _go_on(self, session: FetchSession, request: FetchRequest, now_ms: int) -> FetchReader:
+    def _go_on(
+        self, session: FetchSession, request: FetchRequest, now_ms: int
+    ) -> FetchReader | None:
+        """None: it has grown too large, and is closed."""
         session.epoch = 1 if session.epoch == EPOCH_MAX else session.epoch + 1
         session.used_ms = now_ms
         reader = session.reader
@@ -114,7 +129,12 @@ class FetchSessionCache:
             reader.parked.finish()  # overtaken: it ends with an error, before this one begins
         del self._sessions[session.id]
         if request.topics or request.forgotten:
+            before = len(reader)
             reader.merge(request.topics, request.forgotten)
+            self._partitions += len(reader) - before
+            if self._partitions > self._partitions_max:
+                self._close(session)
+                return None
             if not reader.wanted:
                 reader.session_id = NO_SESSION  # an emptied one is over
                 return reader
@@ -144,6 +164,10 @@ class FetchSessionCache:
             if len(victim.reader) >= size:
                 return False
         del self._sessions[victim.id]
-        victim.reader.close()
+        self._close(victim)
         self.evicted += 1
         return True
+
+    def _close(self, session: FetchSession) -> None:
+        self._partitions -= len(session.reader)
+        session.reader.close()
