@@ -98,8 +98,8 @@ class FetchSessionCache:
             return None, errors.INVALID_FETCH_SESSION_EPOCH
         if session.by_ids != (version >= IDS_FROM_VERSION):
             return None, errors.FETCH_SESSION_TOPIC_ID_ERROR
-        reader = self._go_on(session, request, clock.monotonic_ms())
-        return reader, 0 if reader is not None else errors.FETCH_SESSION_ID_NOT_FOUND
+        grown = self._go_on(session, request, clock.monotonic_ms())
+        return grown, 0 if grown is not None else errors.FETCH_SESSION_ID_NOT_FOUND
 
     def _open(self, request: FetchRequest, by_ids: bool, now_ms: int) -> FetchReader:
         """A session's reader, or another where there is no slot, or no room."""
