@@ -126,7 +126,7 @@ cdef int _gather(
             break
         if not _admit(run, &asked, leader, log, now_ms):
             break
-        if run.count == most or not frames.next_is(frames.api_key, frames.api_version):
+        if run.count >= most or not frames.next_is(frames.api_key, frames.api_version):
             return 0
         frames.next_request()
         if not _read(frames, &asked):

@@ -322,7 +322,8 @@ cdef class MemoryOps(FileOps):
         cdef Inode inode = Inode.__new__(Inode)
         directory, name = os.path.split(path)
         inode.reserve(len(data))
-        memcpy(inode.live, <const char*>data, len(data))
+        if data:
+            memcpy(inode.live, <const char*>data, len(data))
         inode.size = len(data)
         inode.durable = data
         inode.modified_ms = self._now_ms()
