@@ -1,7 +1,7 @@
 """Listener addresses as Kafka writes them: `NAME://host:port`, a list, one name once.
 
-An empty host means every interface. Ports may be 0 (the system picks a free one) in `listeners`,
-which is why the broker, not this file, finishes what it advertises.
+An empty host means every IPv4 address of the machine. Ports may be 0 (the system picks a free one)
+in `listeners`, which is why the broker, not this file, finishes what it advertises.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ class ServerKeys:
     # Loopback instead of Kafka's every interface: safe by default.
     listeners = declare(
         "listeners", LIST, ("PLAINTEXT://127.0.0.1:9092",), importance=HIGH,
-        doc="Addresses to listen on, NAME://host:port. An empty host is every interface, port 0 "
-        "any free port.",
+        doc="Addresses to listen on, NAME://host:port. An empty host is every IPv4 address "
+        "of the machine, [::] every IPv6 one, port 0 any free port.",
     )
     advertised_listeners = declare(
         "advertised.listeners", LIST, None, importance=HIGH,

@@ -57,6 +57,8 @@ class Listener:
             self.sock = _listening_socket(host, port)
         except OSError as error:
             why = error.strerror or str(error)
+            if error.errno == errno.EADDRINUSE:
+                why += " by another process; stop that one or take another port (0 is any free one)"
             raise OSError(error.errno, f"cannot listen on {name}://{host}:{port}: {why}") from error
         self.host = host
         self.port = int(self.sock.getsockname()[1])
