@@ -53,7 +53,7 @@ def frame(key: int, version: int, body: bytes = b"") -> bytes:
 def produce_request() -> bytes:
     batch = bytes(kcore.encode([b"x" * 100]))
     body = struct.pack(">hhi", -1, 1, 1_000) + struct.pack(">ih", 1, 1) + b"t"
-    return frame(0, 3, body + struct.pack(">iii", 1, 0, len(batch)) + batch)
+    return frame(0, 8, body + struct.pack(">iii", 1, 0, len(batch)) + batch)
 
 
 REQUEST_KINDS = {"ApiVersions": frame(18, 0), "produce 100 B": produce_request()}
