@@ -400,8 +400,8 @@ cdef class Log:
         there is nothing (yet). Raises OffsetOutOfRange, or DamagedRange for quarantined offsets.
         """
         return self.read_span(
-            offset, min(max_bytes, <int64_t>INT32_MAX), INT64_MAX if max_offset is None else <int64_t>max_offset,
-            one_at_least, None)
+            offset, min(max_bytes, <int64_t>INT32_MAX),
+            INT64_MAX if max_offset is None else <int64_t>max_offset, one_at_least, None)
 
     cdef FetchSpan read_span(self, int64_t offset, int64_t max_bytes, int64_t bound, bint one,
                              list cold):

@@ -73,6 +73,14 @@ def ask_metadata(sock: socket.socket) -> bytes:
     return sock.recv(size, socket.MSG_WAITALL)
 
 
+def run_python(code: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
+    """`code` in a process of its own, with the directory as its argument."""
+    return subprocess.run(
+        [sys.executable, "-c", code, str(data_dir)],
+        capture_output=True, text=True, timeout=WAIT_S,
+    )  # fmt: skip
+
+
 def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, str]:
     process.send_signal(number)
     _, err = process.communicate(timeout=WAIT_S)
@@ -292,8 +300,7 @@ def test_a_broker_without_partitions_has_little_to_import(tmp_path: Path) -> Non
         "    return 0\n"
         "sys.exit(run_loop(main()))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "data")],
-                          capture_output=True, text=True, timeout=WAIT_S)  # fmt: skip
+    done = run_python(code, tmp_path / "data")
     imported = set(done.stdout.split())
     assert "kbroker.meta.store.lmdb" in imported, done.stderr
     assert not imported.intersection(NOT_FOR_METADATA)
@@ -313,6 +320,5 @@ def test_the_garbage_collector_works_once_a_broker_has_started(tmp_path: Path) -
         " '--ready-file', sys.argv[1] + '.ready'])\n"
         "print(code, seen, main(['serve', '-o', 'num.partitions=many']), gc.isenabled())"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "data")],
-                          capture_output=True, text=True, timeout=WAIT_S)  # fmt: skip
+    done = run_python(code, tmp_path / "data")
     assert done.stdout.splitlines()[-1] == "0 [True, True] 2 True", done.stderr
